@@ -1,0 +1,100 @@
+//! The one domain error. Stores report [`crate::store::Error`]; the ledger turns what it cannot cure into this;
+//! `rpc/status.rs` alone turns this into a gRPC status. A failure is logged once, where it is turned into a status.
+
+use crate::account::Refusal;
+
+/// Why a call did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is malformed. Nothing was changed.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// The rules refuse it. Nothing was changed.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Every attempt met another writer. Nothing was changed; a later try can succeed.
+    #[error("gave up after {attempts} attempts: {reason}")]
+    Contended {
+        /// How many attempts were made.
+        attempts: u32,
+        /// What the last one met.
+        reason: String,
+    },
+    /// The strategy needs a server that is not configured. Nothing was changed.
+    #[error("strategy {name} is not available: {reason}")]
+    StrategyUnavailable {
+        /// The strategy.
+        name: &'static str,
+        /// What is missing.
+        reason: String,
+    },
+    /// More work than the bounds allow. Nothing was changed.
+    #[error("overloaded: {0}")]
+    Overloaded(String),
+    /// The database cannot be reached, or was lost before anything was committed. Nothing was changed.
+    #[error("the database is not reachable: {0}")]
+    BackendDown(String),
+    /// The request may or may not have been applied; GetDeduction with `resolve` tells.
+    #[error("the outcome is unknown: {reason}; ask GetDeduction with resolve=true")]
+    OutcomeUnknown {
+        /// What prevented knowing.
+        reason: String,
+        /// Which of the two ways it came about.
+        cause: UnknownCause,
+    },
+    /// The lab's calls are off here. Nothing was changed.
+    #[error("{0}")]
+    LabRefused(LabRefusal),
+    /// Something that cannot happen did. The effect is unknown.
+    #[error("bug: {0}")]
+    Bug(String),
+}
+
+/// Why an outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownCause {
+    /// The caller's deadline passed; the operation goes on.
+    Deadline,
+    /// The link to the database was lost at COMMIT and could not be had back in time.
+    LinkLost,
+}
+
+/// Why the lab does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LabRefusal {
+    /// The server listens on more than loopback and has no lab token.
+    #[error("the lab is off: the server is bound beyond loopback and has no lab token; start it with --lab-token")]
+    Disabled,
+    /// A token is required and the call did not carry it.
+    #[error("the lab token is missing or wrong; send metadata `authorization: Bearer TOKEN`")]
+    Unauthenticated,
+}
+
+/// A malformed field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {description}")]
+pub struct Invalid {
+    /// The field's name in the request message.
+    pub field: &'static str,
+    /// Which of the reasons of the error table it is.
+    pub reason: InvalidReason,
+    /// What is wrong, and what would be right.
+    pub description: String,
+}
+
+/// The reasons of the error table for malformed fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidReason {
+    /// Not a positive decimal amount.
+    Amount,
+    /// Not a positive id.
+    UserId,
+    /// Not a UUID.
+    RequestId,
+    /// Not in the registry.
+    UnknownStrategy,
+    /// Not a token this service gave out, or a size below zero.
+    Page,
+    /// Not a position this service gave out.
+    Resume,
+}

@@ -1,0 +1,179 @@
+//! What the ledger and the strategies ask of a database: the statements of DESIGN's table and nothing more. Each store
+//! speaks its own SQL dialect behind these traits; Diesel, connections and error texts stay inside. No rule about money
+//! lives here, and no retry: a store says precisely what happened.
+
+pub mod mysql;
+mod schema;
+pub mod sqlite;
+mod statements;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::account::{Entry, Money, NewEntry, State};
+
+/// How a transaction is isolated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Each statement sees what was committed before it.
+    ReadCommitted,
+    /// Reads lock what they read (S) until the transaction ends.
+    Serializable,
+}
+
+/// The lock a read takes on the account row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowLock {
+    /// None, beyond what the isolation level takes.
+    None,
+    /// X: other writers and locking readers wait until the transaction ends.
+    Exclusive,
+}
+
+/// Whether a guarded write found the row as it demanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matched {
+    /// The row was written.
+    Yes,
+    /// No such row, or not as demanded; nothing was written.
+    No,
+}
+
+impl Matched {
+    const fn from_rows(rows: usize) -> Self {
+        if rows == 0 { Self::No } else { Self::Yes }
+    }
+}
+
+/// An entry that a write has just cut off: it came after what the write had read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overtaken {
+    /// Its request id.
+    pub request_id: Uuid,
+    /// Its version.
+    pub version: i64,
+    /// Its signed change, minor units.
+    pub delta: Money,
+    /// The balance it left behind, minor units.
+    pub balance_after: Money,
+    /// The version it had read.
+    pub version_before: i64,
+}
+
+/// What a blind write finds out about itself, under its own row lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlindWrite {
+    /// The version the database gave it.
+    pub version: i64,
+    /// The newest of the entries between the version read and its own, newest first, at most [`OVERTAKEN_LIMIT`].
+    pub overtaken: Vec<Overtaken>,
+}
+
+/// The most overtaken entries a blind write reads back: it bounds the work of one write; a race that cuts off more is
+/// told with what is omitted.
+pub const OVERTAKEN_LIMIT: usize = 16;
+
+/// Why a store did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Deadlock, lock wait timeout, snapshot conflict or busy: the transaction is to be rolled back and can be retried.
+    #[error("{0}")]
+    Contended(String),
+    /// A unique key is taken: the request id, or the account id.
+    #[error("duplicate key: {0}")]
+    Duplicate(String),
+    /// The link broke before COMMIT was sent: the transaction cannot commit any more.
+    #[error("link lost: {0}")]
+    Lost(String),
+    /// The link broke at COMMIT: committed or not, nobody knows without looking under the row lock.
+    #[error("link lost at commit: {0}")]
+    CommitLost(String),
+    /// No connection could be made.
+    #[error("{0}")]
+    Down(String),
+    /// Every connection was in use for longer than the pool waits.
+    #[error("{0}")]
+    Exhausted(String),
+    /// Anything else: a statement the database refuses for a reason we did not foresee.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// The result of a store's call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A database of accounts and their journal.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Which database it is: `sqlite`, `mariadb` or `mysql`.
+    fn name(&self) -> &'static str;
+
+    /// Reads balance and version without a lock, in a transaction of its own. `None`: no such account.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn read(&self, user_id: i64) -> Result<Option<State>>;
+
+    /// The entry journaled under a request id, without a lock: absence proves nothing.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>>;
+
+    /// At most `limit` entries after a version, in order.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
+
+    /// A transaction that begins with its first statement, so that an operation held before that statement holds
+    /// neither a connection nor a lock.
+    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
+
+    /// How many transactions wait for a lock right now, for the lab: "blocked" is read here, never guessed from time.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn lock_waits(&self) -> Result<u64>;
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Down`], [`Error::Lost`] or [`Error::Exhausted`].
+    async fn ping(&self) -> Result<()>;
+}
+
+/// A transaction. Dropped without an end, it is rolled back by the loss of its connection.
+#[async_trait]
+pub trait Transaction: Send {
+    /// Reads balance and version. `None`: no such account.
+    async fn read(&mut self, user_id: i64, lock: RowLock) -> Result<Option<State>>;
+
+    /// Sets the balance whatever it was; the database moves the version on. Takes X.
+    async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched>;
+
+    /// After [`Self::write`], under its lock: the version it got, and the entries since the version that was read.
+    /// `None`: no such account.
+    async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>>;
+
+    /// Sets the balance where the version still is what was read, and moves it on. Takes X.
+    async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched>;
+
+    /// Adds `delta` where the balance lies within `applicable` (both ends included), and moves the version on. Takes X.
+    async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched>;
+
+    /// Inserts an account at version 1.
+    async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()>;
+
+    /// The entry journaled under a request id; final where the account row is locked by this transaction.
+    async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>>;
+
+    /// Appends to the journal.
+    async fn append(&mut self, entry: &NewEntry) -> Result<()>;
+
+    /// Commits. An error other than [`Error::CommitLost`] means it did not.
+    async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Rolls back and gives the connection back; where that fails the connection is thrown away, which rolls back too.
+    async fn rollback(self: Box<Self>);
+}

@@ -1,0 +1,277 @@
+//! SQLite, the embedded store: one writer connection, a few readers, write-ahead log, `synchronous=FULL`.
+//!
+//! There is one writer at a time, so a transaction here is what FOR UPDATE, SERIALIZABLE and a conditional UPDATE are
+//! elsewhere: whoever reads inside it reads alone. Only reads outside it (`none`, `optimistic`) can be stale.
+//! It refuses in-memory databases: they have no second connection to read beside the writer.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use diesel::{
+    Connection, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, RunQueryDsl, SqliteConnection,
+    connection::SimpleConnection,
+    result::{DatabaseErrorKind, Error as DieselError},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use uuid::Uuid;
+
+use super::{
+    BlindWrite, Error, Isolation, Matched, Result, RowLock, Store, Transaction,
+    schema::{MinorUnits, Plus, Stored, accounts, entries},
+    statements,
+};
+use crate::account::{Entry, Money, NewEntry, State};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
+
+/// Readers beside the writer. Reads are short and come from the page cache; more would only wait for the same cores.
+const READERS: usize = 4;
+
+/// How long one of our connections waits for another *process* that writes the same file. Within this process the
+/// writer is handed on in order and nobody waits here.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The embedded store.
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Arc<Mutex<SqliteConnection>>,
+    readers: Vec<Arc<Mutex<SqliteConnection>>>,
+    next_reader: AtomicU64,
+    waiting: Arc<AtomicU64>,
+}
+
+impl SqliteStore {
+    /// Opens or creates the database file and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Down`] when the file cannot be opened or migrated.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || {
+            let mut writer = connect(&path)?;
+            writer
+                .run_pending_migrations(MIGRATIONS)
+                .map_err(|error| Error::Down(format!("cannot migrate {}: {error}", path.display())))?;
+            let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<Vec<_>>>()?;
+            Ok(Self {
+                path,
+                writer: Arc::new(Mutex::new(writer)),
+                readers: readers.into_iter().map(|reader| Arc::new(Mutex::new(reader))).collect(),
+                next_reader: AtomicU64::new(0),
+                waiting: Arc::new(AtomicU64::new(0)),
+            })
+        });
+        opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
+    }
+
+    /// Runs a read on a connection of its own.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut SqliteConnection) -> std::result::Result<T, DieselError> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) as usize % self.readers.len();
+        let reader = Arc::clone(&self.readers[turn]).lock_owned().await;
+        blocking(reader, read).await.1
+    }
+}
+
+fn connect(path: &Path) -> Result<SqliteConnection> {
+    let open = |path: &Path| -> std::result::Result<SqliteConnection, Box<dyn std::error::Error>> {
+        let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+        connection.batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+            BUSY_TIMEOUT.as_millis()
+        ))?;
+        Ok(connection)
+    };
+    open(path).map_err(|error| Error::Down(format!("cannot open {}: {error}", path.display())))
+}
+
+/// Runs `work` on a blocking thread. The guard travels with it: a caller that goes away cannot free the connection
+/// while a statement is still running on it.
+async fn blocking<T: Send + 'static>(
+    mut connection: OwnedMutexGuard<SqliteConnection>,
+    work: impl FnOnce(&mut SqliteConnection) -> std::result::Result<T, DieselError> + Send + 'static,
+) -> (Option<OwnedMutexGuard<SqliteConnection>>, Result<T>) {
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&mut connection).map_err(|error| classify(&error));
+        (Some(connection), result)
+    });
+    done.await.unwrap_or_else(|error| (None, Err(Error::Unexpected(error.to_string()))))
+}
+
+/// What a Diesel error from SQLite means. The only place that looks at its text.
+fn classify(error: &DieselError) -> Error {
+    let text = error.to_string();
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Duplicate(text),
+        _ if text.contains("locked") || text.contains("busy") => Error::Contended(text),
+        _ => Error::Unexpected(text),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn read(&self, user_id: i64) -> Result<Option<State>> {
+        let row = self.reading(move |c| statements::state_of(user_id).first(c).optional()).await?;
+        Ok(row.map(statements::state))
+    }
+
+    async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        let id = request_id.as_bytes().to_vec();
+        let row = self.reading(move |c| statements::entry_of(user_id, id).first(c).optional()).await?;
+        row.map(statements::entry).transpose()
+    }
+
+    async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let rows = self.reading(move |c| statements::entries_after(user_id, after_version, limit).load(c)).await?;
+        rows.into_iter().map(statements::entry).collect()
+    }
+
+    fn transaction(&self, _: Isolation) -> Box<dyn Transaction> {
+        Box::new(SqliteTransaction {
+            writer: Arc::clone(&self.writer),
+            waiting: Arc::clone(&self.waiting),
+            begun: None,
+        })
+    }
+
+    async fn lock_waits(&self) -> Result<u64> {
+        Ok(self.waiting.load(Ordering::SeqCst))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        if !self.path.exists() {
+            return Err(Error::Down(format!("{} is gone", self.path.display())));
+        }
+        self.reading(|c| accounts::table.select(accounts::user_id).first::<i64>(c).optional()).await.map(drop)
+    }
+}
+
+struct SqliteTransaction {
+    writer: Arc<Mutex<SqliteConnection>>,
+    waiting: Arc<AtomicU64>,
+    begun: Option<OwnedMutexGuard<SqliteConnection>>,
+}
+
+/// Counts a task among those that wait for the writer, until dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn begin(counter: &'a AtomicU64) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl SqliteTransaction {
+    /// Takes the writer, in order of arrival, and begins. A transaction that was abandoned (its task panicked) is
+    /// rolled back first.
+    async fn begin(&mut self) -> Result<OwnedMutexGuard<SqliteConnection>> {
+        let writer = match Arc::clone(&self.writer).try_lock_owned() {
+            Ok(writer) => writer,
+            Err(_) => {
+                let _counted = Waiting::begin(&self.waiting);
+                Arc::clone(&self.writer).lock_owned().await
+            }
+        };
+        let (writer, result) = blocking(writer, |c| {
+            c.batch_execute("BEGIN IMMEDIATE").or_else(|_| c.batch_execute("ROLLBACK; BEGIN IMMEDIATE"))
+        })
+        .await;
+        result?;
+        writer.ok_or_else(|| Error::Unexpected("the writer connection is gone".to_owned()))
+    }
+
+    async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut SqliteConnection) -> std::result::Result<T, DieselError> + Send + 'static,
+    ) -> Result<T> {
+        let writer = match self.begun.take() {
+            Some(writer) => writer,
+            None => self.begin().await?,
+        };
+        let (writer, result) = blocking(writer, work).await;
+        self.begun = writer;
+        result
+    }
+}
+
+#[async_trait]
+impl Transaction for SqliteTransaction {
+    async fn read(&mut self, user_id: i64, _: RowLock) -> Result<Option<State>> {
+        let row = self.run(move |c| statements::state_of(user_id).first(c).optional()).await?;
+        Ok(row.map(statements::state))
+    }
+
+    async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched> {
+        self.run(move |c| statements::write!(user_id, balance).execute(c)).await.map(Matched::from_rows)
+    }
+
+    async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>> {
+        let rows = self.run(move |c| statements::overtaken(user_id, version_read).load(c)).await?;
+        statements::blind_write(rows)
+    }
+
+    async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
+        let write = move |c: &mut _| statements::write_if_version!(user_id, balance, version).execute(c);
+        self.run(write).await.map(Matched::from_rows)
+    }
+
+    async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
+        let add = move |c: &mut _| statements::add_within!(user_id, delta, least, most).execute(c);
+        self.run(add).await.map(Matched::from_rows)
+    }
+
+    async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {
+        let row = statements::AccountRow::opened(user_id, balance);
+        self.run(move |c| diesel::insert_into(accounts::table).values(row).execute(c)).await.map(drop)
+    }
+
+    async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        let id = request_id.as_bytes().to_vec();
+        let row = self.run(move |c| statements::entry_of(user_id, id).first(c).optional()).await?;
+        row.map(statements::entry).transpose()
+    }
+
+    async fn append(&mut self, entry: &NewEntry) -> Result<()> {
+        let row = statements::NewEntryRow::from(entry);
+        self.run(move |c| diesel::insert_into(entries::table).values(row).execute(c)).await.map(drop)
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        match self.begun.take() {
+            None => Ok(()),
+            // A COMMIT that fails (disk full, I/O error) may or may not have reached the log.
+            Some(writer) => blocking(writer, |c| c.batch_execute("COMMIT")).await.1.map_err(|error| match error {
+                Error::Contended(text) => Error::Contended(text),
+                other => Error::CommitLost(other.to_string()),
+            }),
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) {
+        if let Some(writer) = self.begun.take() {
+            // Where it fails the next BEGIN does it.
+            let _ = blocking(writer, |c| c.batch_execute("ROLLBACK")).await;
+        }
+    }
+}

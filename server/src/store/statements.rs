@@ -1,0 +1,184 @@
+//! The statements both databases share, once. What differs (locks, isolation, sessions) is in each store's own file.
+
+use diesel::{dsl::auto_type, prelude::*};
+use uuid::Uuid;
+
+use super::{
+    OVERTAKEN_LIMIT, Overtaken,
+    schema::{Stored, accounts, entries},
+};
+use crate::account::{Entry, EntryKind, Money, NewEntry, State};
+
+/// `balance, version` of an account.
+pub(super) type StateRow = (Stored, i64);
+
+/// The columns of [`Overtaken`], absent when a blind write overtook nothing.
+pub(super) type OvertakenRow = Option<(Vec<u8>, i64, Stored, Stored, i64)>;
+
+/// All columns of an entry, in the table's order.
+pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, String, chrono::NaiveDateTime);
+
+/// Reads the state. Takes no lock by itself.
+#[auto_type]
+pub(super) fn state_of(user_id: i64) -> _ {
+    accounts::table.find(user_id).select((accounts::balance, accounts::version))
+}
+
+// The writes are macros because Diesel cannot name their types in a function's signature. In each of them it is the
+// database that counts the versions.
+
+/// Sets the balance whatever it was (X).
+macro_rules! write {
+    ($user_id:expr, $balance:expr) => {
+        diesel::update(accounts::table.filter(accounts::user_id.eq($user_id)))
+            .set((accounts::balance.eq(Stored($balance)), accounts::version.eq(accounts::version + 1)))
+    };
+}
+
+/// Sets the balance of the version that was read, or matches nothing (X).
+macro_rules! write_if_version {
+    ($user_id:expr, $balance:expr, $version:expr) => {
+        diesel::update(accounts::table.filter(accounts::user_id.eq($user_id)).filter(accounts::version.eq($version)))
+            .set((accounts::balance.eq(Stored($balance)), accounts::version.eq(accounts::version + 1)))
+    };
+}
+
+/// Adds to a balance within bounds, both included, or matches nothing (X).
+macro_rules! add_within {
+    ($user_id:expr, $delta:expr, $least:expr, $most:expr) => {
+        diesel::update(
+            accounts::table
+                .filter(accounts::user_id.eq($user_id))
+                .filter(accounts::balance.ge(Stored($least)))
+                .filter(accounts::balance.le(Stored($most))),
+        )
+        .set((
+            accounts::balance.eq(Plus::new(accounts::balance, Stored($delta).into_sql::<MinorUnits>())),
+            accounts::version.eq(accounts::version + 1),
+        ))
+    };
+}
+
+pub(super) use {add_within, write, write_if_version};
+
+/// The version this transaction's write got, and the newest entries after the version it had read.
+#[auto_type]
+pub(super) fn overtaken(user_id: i64, version_read: i64) -> _ {
+    let limit: i64 = OVERTAKEN_LIMIT as i64;
+    accounts::table
+        .left_join(entries::table.on(entries::user_id.eq(accounts::user_id).and(entries::version.gt(version_read))))
+        .filter(accounts::user_id.eq(user_id))
+        .order(entries::version.desc())
+        .limit(limit)
+        .select((
+            accounts::version,
+            (entries::request_id, entries::version, entries::delta, entries::balance_after, entries::version_before)
+                .nullable(),
+        ))
+}
+
+/// The entry journaled under a request id.
+#[auto_type]
+pub(super) fn entry_of(user_id: i64, request_id: Vec<u8>) -> _ {
+    entries::table.filter(entries::user_id.eq(user_id)).filter(entries::request_id.eq(request_id))
+}
+
+/// A page of the journal.
+#[auto_type]
+pub(super) fn entries_after(user_id: i64, after_version: i64, limit: i64) -> _ {
+    entries::table
+        .filter(entries::user_id.eq(user_id))
+        .filter(entries::version.gt(after_version))
+        .order(entries::version.asc())
+        .limit(limit)
+}
+
+/// The row of a new account.
+#[derive(Insertable)]
+#[diesel(table_name = accounts)]
+pub(super) struct AccountRow {
+    user_id: i64,
+    balance: Stored,
+    version: i64,
+}
+
+impl AccountRow {
+    /// An account at version 1, that of its OPEN entry.
+    pub(super) const fn opened(user_id: i64, balance: Money) -> Self {
+        Self { user_id, balance: Stored(balance), version: 1 }
+    }
+}
+
+/// The row of a new journal entry.
+#[derive(Insertable)]
+#[diesel(table_name = entries)]
+pub(super) struct NewEntryRow {
+    user_id: i64,
+    version: i64,
+    request_id: Vec<u8>,
+    kind: &'static str,
+    delta: Stored,
+    balance_after: Stored,
+    version_before: i64,
+    strategy: &'static str,
+}
+
+impl From<&NewEntry> for NewEntryRow {
+    fn from(entry: &NewEntry) -> Self {
+        Self {
+            user_id: entry.user_id,
+            version: entry.version,
+            request_id: entry.request_id.as_bytes().to_vec(),
+            kind: entry.kind.name(),
+            delta: Stored(entry.delta),
+            balance_after: Stored(entry.balance_after),
+            version_before: entry.version_before,
+            strategy: entry.strategy,
+        }
+    }
+}
+
+pub(super) fn state(row: StateRow) -> State {
+    State { balance: row.0.0, version: row.1 }
+}
+
+/// Reads a stored request id.
+fn uuid(bytes: &[u8]) -> super::Result<Uuid> {
+    Uuid::from_slice(bytes).map_err(|error| super::Error::Unexpected(format!("stored request id: {error}")))
+}
+
+pub(super) fn entry(row: EntryRow) -> super::Result<Entry> {
+    let (user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at) = row;
+    let kind = EntryKind::from_name(&kind)
+        .ok_or_else(|| super::Error::Unexpected(format!("entry ({user_id}, {version}) has the unknown kind {kind}")))?;
+    Ok(Entry {
+        user_id,
+        version,
+        request_id: uuid(&request_id)?,
+        kind,
+        delta: delta.0,
+        balance_after: balance_after.0,
+        version_before,
+        strategy,
+        created_at,
+    })
+}
+
+/// Puts the rows of [`overtaken`] together. No row: the account is not there.
+pub(super) fn blind_write(rows: Vec<(i64, OvertakenRow)>) -> super::Result<Option<super::BlindWrite>> {
+    let Some(&(version, _)) = rows.first() else { return Ok(None) };
+    let overtaken = rows
+        .into_iter()
+        .filter_map(|(_, row)| row)
+        .map(|(request_id, version, delta, balance_after, version_before)| {
+            Ok(Overtaken {
+                request_id: uuid(&request_id)?,
+                version,
+                delta: delta.0,
+                balance_after: balance_after.0,
+                version_before,
+            })
+        })
+        .collect::<super::Result<Vec<_>>>()?;
+    Ok(Some(super::BlindWrite { version, overtaken }))
+}
