@@ -1,0 +1,237 @@
+//! The ledger: what the service does, free of any protocol. It runs a change under a strategy to a definite end: it
+//! repeats attempts that met another writer, recognises repeated requests, and settles its own lost commits.
+//!
+//! Two rules carry everything here:
+//! - After any failure the transaction is rolled back, and only then is the journal asked.
+//! - The journal is asked under the account's row lock ([`Ledger::settle`]): "not found" proves nothing while a commit
+//!   may still be in flight, and every strategy takes that lock before it commits.
+
+mod accounts;
+mod settle;
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use tokio::sync::Semaphore;
+
+pub use self::{
+    accounts::Opened,
+    settle::{Fate, Resolve},
+};
+use crate::{
+    account::{Change, Entry, Receipt, Refusal},
+    error::{Error, UnknownCause},
+    store,
+    strategy::{Failure, Operation, REGISTRY, Row, Strategy, Workbench},
+};
+
+/// The waits between attempts: the first at most this, each further one at most twice as much, each drawn at random
+/// from zero up ("full jitter"), so that writers that collided do not collide again in step.
+const BACKOFF_FIRST: Duration = Duration::from_millis(1);
+
+/// The longest wait between attempts: about one hot transaction on a slow disk, beyond which waiting gains nothing.
+const BACKOFF_MOST: Duration = Duration::from_millis(64);
+
+/// The bounds of the ledger's work.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most attempts at one change.
+    pub max_attempts: u32,
+    /// How long the fate of a lost commit is asked for.
+    pub settle_timeout: Duration,
+    /// The most changes at a time, running or waiting; more are refused as overload before they touch anything.
+    pub max_in_flight: usize,
+}
+
+/// The service, without its protocol.
+pub struct Ledger {
+    bench: Workbench,
+    limits: Limits,
+    strategies: Vec<(&'static Row, Result<Box<dyn Strategy>, String>)>,
+    default_strategy: &'static str,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Why a failed attempt is made again, or what the call ends in.
+enum Next {
+    Again(String),
+    End(Result<Receipt, Error>),
+}
+
+impl Ledger {
+    /// A ledger over a workbench. `default_strategy` is used where a request names none.
+    ///
+    /// # Errors
+    /// The name, when it is not in the registry.
+    pub fn new(bench: Workbench, limits: Limits, default_strategy: &str) -> Result<Self, String> {
+        let row = REGISTRY.iter().find(|row| row.name == default_strategy).ok_or(default_strategy)?;
+        Ok(Self {
+            bench,
+            limits,
+            strategies: REGISTRY.iter().map(|row| (row, (row.build)())).collect(),
+            default_strategy: row.name,
+            in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+        })
+    }
+
+    /// Every strategy, with the reason where it is not available.
+    pub fn strategies(&self) -> impl Iterator<Item = (&'static Row, Option<&str>)> {
+        self.strategies.iter().map(|(row, built)| (*row, built.as_ref().err().map(String::as_str)))
+    }
+
+    /// The strategy of requests that name none.
+    pub const fn default_strategy(&self) -> &'static str {
+        self.default_strategy
+    }
+
+    /// What the ledger works with.
+    pub const fn bench(&self) -> &Workbench {
+        &self.bench
+    }
+
+    /// How many operations wait for a lock right now, in this process or in the database: for the lab.
+    ///
+    /// # Errors
+    /// [`Error::BackendDown`] and its like when the database cannot be asked.
+    pub async fn blocked(&self) -> Result<u64, Error> {
+        let here: usize =
+            self.strategies.iter().filter_map(|(_, built)| built.as_ref().ok()).map(|s| s.waiting()).sum();
+        Ok(here as u64 + self.bench.store.lock_waits().await.map_err(backend)?)
+    }
+
+    /// Applies a change under a strategy (`None`: the default), in a task of its own: a caller that goes away cannot
+    /// cut a transaction in half.
+    ///
+    /// # Errors
+    /// Any [`Error`]; see its variants for the effect.
+    pub async fn apply(self: &Arc<Self>, change: Change, strategy: Option<&'static str>) -> Result<Receipt, Error> {
+        let name = strategy.unwrap_or(self.default_strategy);
+        self.detached(move |ledger| async move { ledger.run(change, name).await }).await
+    }
+
+    /// Runs `work` in its own task, if there is room for another.
+    async fn detached<T, F>(self: &Arc<Self>, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let Ok(room) = Arc::clone(&self.in_flight).try_acquire_owned() else {
+            return Err(Error::Overloaded(format!("{} changes are in flight already", self.limits.max_in_flight)));
+        };
+        let work = work(Arc::clone(self));
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            drop(room);
+            result
+        });
+        task.await.map_err(|error| Error::Bug(format!("the operation's task ended early: {error}")))?
+    }
+
+    async fn run(&self, change: Change, name: &'static str) -> Result<Receipt, Error> {
+        let Some((row, built)) = self.strategies.iter().find(|(row, _)| row.name == name) else {
+            return Err(Error::Bug(format!("strategy {name} passed validation and is not in the registry")));
+        };
+        let strategy =
+            built.as_ref().map_err(|reason| Error::StrategyUnavailable { name: row.name, reason: reason.clone() })?;
+        let lane = self.bench.timeline.lane(change.user_id);
+        for attempt in 1.. {
+            let operation = Operation::new(&self.bench, change, row.name, attempt, lane.number());
+            let failure = match strategy.attempt(&operation).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(failure) => failure,
+            };
+            match self.after(&change, failure, attempt).await {
+                Next::End(result) => return result,
+                Next::Again(reason) if attempt >= self.limits.max_attempts => {
+                    return self.first_known(&change, Error::Contended { attempts: attempt, reason }).await;
+                }
+                Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
+            }
+        }
+        Err(Error::Bug("attempts are not bounded".to_owned()))
+    }
+
+    /// What follows a failed attempt. The attempt's transaction is rolled back by now, or lost with its link.
+    async fn after(&self, change: &Change, failure: Failure, attempt: u32) -> Next {
+        use store::Error as Store;
+        match failure {
+            // Perhaps a repeat of a request that was applied, and that is why the money is gone.
+            Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into()).await),
+            Failure::Overtaken(reason) => Next::Again(reason.to_owned()),
+            Failure::Store(Store::Contended(reason)) => Next::Again(reason),
+            // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
+            Failure::Store(Store::Lost(reason)) => Next::Again(reason),
+            // The request id is there, or another writer took the version.
+            Failure::Store(Store::Duplicate(reason)) => match self.repeated(change).await {
+                Ok(Some(receipt)) => Next::End(Ok(receipt)),
+                Ok(None) => Next::Again(reason),
+                Err(error) => Next::End(Err(error)),
+            },
+            Failure::Store(Store::CommitLost(reason)) => self.after_lost_commit(change, attempt, reason).await,
+            Failure::Store(error) => Next::End(Err(backend(error))),
+        }
+    }
+
+    /// The lost commit is settled under the row lock: found, it happened; not found, it never will.
+    async fn after_lost_commit(&self, change: &Change, attempts: u32, reason: String) -> Next {
+        let until = Instant::now() + self.limits.settle_timeout;
+        for look in 1.. {
+            match self.entry_under_lock(change.user_id, change.request_id).await {
+                Ok(Some(entry)) => {
+                    return Next::End(receipt_of(change, entry).map(|receipt| Receipt { attempts, ..receipt }));
+                }
+                Ok(None) => return Next::Again(reason),
+                Err(error) if Instant::now() >= until => {
+                    let reason = format!("{reason}; and it could not be looked up: {error}");
+                    return Next::End(Err(Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost }));
+                }
+                Err(_) => tokio::time::sleep(backoff(look)).await,
+            }
+        }
+        Next::End(Err(Error::Bug("settling is not bounded".to_owned())))
+    }
+
+    /// The receipt of the same request applied before, or else `error`.
+    async fn first_known(&self, change: &Change, error: Error) -> Result<Receipt, Error> {
+        self.repeated(change).await?.ok_or(error)
+    }
+
+    /// The receipt of the same request, if it was applied before.
+    async fn repeated(&self, change: &Change) -> Result<Option<Receipt>, Error> {
+        match self.entry_under_lock(change.user_id, change.request_id).await {
+            Ok(entry) => entry.map(|entry| receipt_of(change, entry)).transpose(),
+            // There is no account, so nothing can be journaled for it.
+            Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The receipt of an entry that must be this change's own.
+fn receipt_of(change: &Change, entry: Entry) -> Result<Receipt, Error> {
+    if (entry.kind, entry.delta) == (change.kind(), change.delta()) {
+        return Ok(Receipt::replayed(entry));
+    }
+    Err(Refusal::RequestIdReused { request_id: change.request_id, found: entry.journaled() }.into())
+}
+
+/// What a store's failure outside a commit means for the caller: nothing was changed.
+fn backend(error: store::Error) -> Error {
+    match error {
+        store::Error::Contended(reason) => Error::Contended { attempts: 1, reason },
+        store::Error::Exhausted(reason) => Error::Overloaded(reason),
+        store::Error::Lost(reason) | store::Error::Down(reason) => Error::BackendDown(reason),
+        store::Error::CommitLost(reason) => Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost },
+        store::Error::Duplicate(reason) | store::Error::Unexpected(reason) => Error::Bug(reason),
+    }
+}
+
+/// Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", 2015).
+fn backoff(attempt: u32) -> Duration {
+    let most = BACKOFF_FIRST.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(BACKOFF_MOST);
+    most.mul_f64(rand::rng().random_range(0.0..1.0))
+}

@@ -1,0 +1,86 @@
+//! The concurrency-control strategies: what one is ([`Strategy`]), which there are ([`REGISTRY`]), and the operation
+//! context through which each of them works ([`Operation`]).
+//!
+//! Adding one is a file under `strategy/` and a row here; flags, ListStrategies, the comparisons and the test matrix
+//! follow from the row. A strategy never retries, settles or answers: it makes one attempt, and the ledger does the rest
+//! for all of them alike.
+
+mod atomic;
+mod mutex;
+mod none;
+mod operation;
+mod optimistic;
+mod pessimistic;
+mod serializable;
+
+use async_trait::async_trait;
+
+pub use self::operation::{Operation, Workbench};
+use crate::{
+    account::{Receipt, Refusal},
+    store,
+};
+
+/// What a strategy promises about acknowledged changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Concurrent changes overwrite each other: money is lost.
+    LosesUpdates,
+    /// Nothing is lost while one server process alone writes.
+    OneProcess,
+    /// Nothing is lost while no holder outlives its lease.
+    WhileLeaseHolds,
+    /// It never overwrites another change, with any number of servers.
+    Always,
+}
+
+/// Why an attempt did not commit.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    /// The rules refuse the change.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Another writer came first.
+    #[error("{0}")]
+    Overtaken(&'static str),
+    /// The store says why.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+}
+
+/// A way of keeping concurrent changes apart, or of failing to.
+#[async_trait]
+pub trait Strategy: Send + Sync {
+    /// Makes one attempt, through the phases of `operation`.
+    ///
+    /// # Errors
+    /// [`Failure`]; unless it is [`store::Error::CommitLost`], nothing was changed.
+    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure>;
+
+    /// How many operations wait for a lock that this strategy keeps in this process.
+    fn waiting(&self) -> usize {
+        0
+    }
+}
+
+/// A row of the registry.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The name in requests, flags and metrics; the file's name.
+    pub name: &'static str,
+    /// What it promises.
+    pub guarantee: Guarantee,
+    /// How it works, in a sentence.
+    pub summary: &'static str,
+    /// Makes it, or says what it needs and does not have.
+    pub build: fn() -> Result<Box<dyn Strategy>, String>,
+}
+
+/// Every strategy, from the one that loses money to the strictest.
+pub const REGISTRY: &[Row] =
+    &[none::ROW, mutex::ROW, optimistic::ROW, pessimistic::ROW, atomic::ROW, serializable::ROW];
+
+/// The names in the registry, for messages.
+pub fn names() -> String {
+    REGISTRY.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,258 @@
+//! The operation context: the only way a strategy touches the store. Every step is a phase, and [`Operation::phase`] is
+//! the single place where a span is recorded and where the lab can hold an operation.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use super::Failure;
+use crate::{
+    account::{Change, Money, NewEntry, Receipt, Refusal, State},
+    gate::Gates,
+    store::{BlindWrite, Isolation, Store, Transaction},
+    timeline::{Contender, Event, Noted, Phase, Race, Span, Timeline},
+};
+
+/// What operations work with; the same for all of them.
+pub struct Workbench {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Where spans and races are recorded.
+    pub timeline: Arc<Timeline>,
+    /// The lab's gates, in tests and in the explorer only.
+    pub gates: Option<Arc<Gates>>,
+    /// The lab's delay in the compute phase, which widens the race; zero in production.
+    pub compute_delay: Duration,
+}
+
+/// One attempt at one change.
+pub struct Operation<'a> {
+    /// What is to be done.
+    pub change: Change,
+    bench: &'a Workbench,
+    strategy: &'static str,
+    attempt: u32,
+    lane: u32,
+}
+
+/// A change written but not yet committed.
+#[derive(Debug)]
+pub struct Written {
+    state: State,
+    version_before: i64,
+    race: Option<Race>,
+}
+
+/// What a phase's result tells the timeline: no strategy can forget to report what it saw.
+pub trait Observed {
+    /// The values the phase saw and wrote.
+    fn noted(&self) -> Noted {
+        Noted::default()
+    }
+}
+
+impl Observed for State {
+    fn noted(&self) -> Noted {
+        Noted { seen: Some(*self), ..Noted::default() }
+    }
+}
+
+impl Observed for Money {}
+impl Observed for () {}
+impl<T> Observed for tokio::sync::OwnedMutexGuard<T> {}
+
+impl Observed for Written {
+    fn noted(&self) -> Noted {
+        Noted { written: Some(self.state), ..Noted::default() }
+    }
+}
+
+/// A change that is there to stay; what it destroyed is destroyed only now.
+struct Committed(Written);
+
+impl Observed for Committed {
+    fn noted(&self) -> Noted {
+        let destroyed = self.0.race.as_ref().map_or(Money::ZERO, |race| race.destroyed);
+        Noted { destroyed, ..self.0.noted() }
+    }
+}
+
+impl<'a> Operation<'a> {
+    /// An attempt by the strategy of that name, drawn in `lane`.
+    pub fn new(bench: &'a Workbench, change: Change, strategy: &'static str, attempt: u32, lane: u32) -> Self {
+        Self { change, bench, strategy, attempt, lane }
+    }
+
+    /// Runs a phase: waits at its gate, times it, records its span.
+    ///
+    /// # Errors
+    /// Those of `step`.
+    pub async fn phase<T, E>(&self, phase: Phase, step: impl Future<Output = Result<T, E>> + Send) -> Result<T, Failure>
+    where
+        T: Observed,
+        E: Into<Failure>,
+    {
+        if let Some(gates) = &self.bench.gates {
+            gates.pass(self.change.request_id, phase).await;
+        }
+        let start = self.bench.timeline.now();
+        let result = step.await.map_err(Into::into);
+        self.bench.timeline.record(Event::Span(Span {
+            user_id: self.change.user_id,
+            request_id: self.change.request_id,
+            lane: self.lane,
+            strategy: self.strategy,
+            phase,
+            attempt: self.attempt,
+            start,
+            duration: self.bench.timeline.now().saturating_sub(start),
+            noted: result.as_ref().map(Observed::noted).unwrap_or_default(),
+            failed: result.is_err(),
+        }));
+        result
+    }
+
+    /// The read phase outside a transaction: no lock, and stale as soon as it returns.
+    ///
+    /// # Errors
+    /// [`Refusal::AccountNotFound`], or the store's.
+    pub async fn read(&self) -> Result<State, Failure> {
+        self.phase(Phase::Read, async { self.existing(self.bench.store.read(self.change.user_id).await?) }).await
+    }
+
+    /// What was read, or the refusal when there is no such account.
+    ///
+    /// # Errors
+    /// [`Refusal::AccountNotFound`].
+    pub fn existing<T>(&self, found: Option<T>) -> Result<T, Failure> {
+        found.ok_or_else(|| Refusal::AccountNotFound { user_id: self.change.user_id }.into())
+    }
+
+    /// The compute phase: the balance after the change, decided on what was read.
+    ///
+    /// # Errors
+    /// [`Refusal::InsufficientBalance`], [`Refusal::BalanceOverflow`].
+    pub async fn compute(&self, seen: State) -> Result<Money, Failure> {
+        let decide = async {
+            if !self.bench.compute_delay.is_zero() {
+                tokio::time::sleep(self.bench.compute_delay).await;
+            }
+            self.change.decide(seen.balance)
+        };
+        self.phase(Phase::Compute, decide).await
+    }
+
+    /// A transaction, begun by its first statement.
+    pub fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
+        self.bench.store.transaction(isolation)
+    }
+
+    /// Journals a write that cannot have overwritten anything: the database held it to the version read.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn journal(
+        &self,
+        transaction: &mut dyn Transaction,
+        version_before: i64,
+        balance: Money,
+    ) -> Result<Written, Failure> {
+        let written = Written { state: State { balance, version: version_before + 1 }, version_before, race: None };
+        transaction.append(&self.entry(&written)).await?;
+        Ok(written)
+    }
+
+    /// Journals a write that was made whatever the balance had become since `seen`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn journal_blind(
+        &self,
+        transaction: &mut dyn Transaction,
+        seen: State,
+        balance: Money,
+        write: BlindWrite,
+    ) -> Result<Written, Failure> {
+        let state = State { balance, version: write.version };
+        let written = Written { state, version_before: seen.version, race: self.race(seen, state, &write) };
+        transaction.append(&self.entry(&written)).await?;
+        Ok(written)
+    }
+
+    fn entry(&self, written: &Written) -> NewEntry {
+        NewEntry {
+            user_id: self.change.user_id,
+            version: written.state.version,
+            request_id: self.change.request_id,
+            kind: self.change.kind(),
+            delta: self.change.delta(),
+            balance_after: written.state.balance,
+            version_before: written.version_before,
+            strategy: self.strategy,
+        }
+    }
+
+    /// The race that a blind write is, if it overtook anything. Its victims are the entries on the way from the newest
+    /// one back to what was read: what else was overtaken had been cut off before.
+    fn race(&self, seen: State, written: State, write: &BlindWrite) -> Option<Race> {
+        let newest = write.overtaken.first()?;
+        let mut victims = Vec::new();
+        let mut next = newest.version;
+        for entry in &write.overtaken {
+            if entry.version == next {
+                victims.push(Contender {
+                    request_id: entry.request_id,
+                    version: entry.version,
+                    delta: entry.delta,
+                    balance_after: entry.balance_after,
+                });
+                next = entry.version_before;
+            }
+        }
+        let named_down_to = write.overtaken.last().map_or(next, |entry| entry.version);
+        Some(Race {
+            user_id: self.change.user_id,
+            overwriter: Contender {
+                request_id: self.change.request_id,
+                version: written.version,
+                delta: self.change.delta(),
+                balance_after: written.balance,
+            },
+            seen,
+            victims,
+            victims_omitted: u32::try_from((named_down_to - 1 - seen.version).max(0)).unwrap_or(u32::MAX),
+            // Both balances are within an i64 and not negative, so their difference is too.
+            destroyed: Money::from_minor(seen.balance.minor() - newest.balance_after.minor()),
+        })
+    }
+
+    /// Ends the transaction: commits what was written, rolls back what failed.
+    ///
+    /// # Errors
+    /// `outcome`'s, or the commit's.
+    pub async fn finish(
+        &self,
+        transaction: Box<dyn Transaction>,
+        outcome: Result<Written, Failure>,
+    ) -> Result<Receipt, Failure> {
+        let written = match outcome {
+            Ok(written) => written,
+            Err(failure) => {
+                transaction.rollback().await;
+                return Err(failure);
+            }
+        };
+        let commit = async { transaction.commit().await.map(|()| Committed(written)) };
+        let Committed(Written { state, version_before, race }) = self.phase(Phase::Commit, commit).await?;
+        if let Some(race) = race {
+            self.bench.timeline.record(Event::Race(race));
+        }
+        Ok(Receipt {
+            user_id: self.change.user_id,
+            request_id: self.change.request_id,
+            balance: state.balance,
+            version: state.version,
+            version_before,
+            strategy: self.strategy.to_owned(),
+            attempts: self.attempt,
+        })
+    }
+}

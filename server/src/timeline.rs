@@ -1,0 +1,368 @@
+//! The timeline: what operations did, phase by phase, and where they raced. One bounded ring per process, written by
+//! every operation and read by any number of watchers, each at its own pace.
+//!
+//! It owns the order of events (sequence within an epoch) and the lanes. It never makes an operation wait for a
+//! watcher: a reader slower than the ring is long is told what it missed.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::account::{Money, State};
+
+/// The phases of an operation, in the order they come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waiting for a lock of this process or of a lock server.
+    LockWait,
+    /// Reading balance and version.
+    Read,
+    /// Deciding the new balance.
+    Compute,
+    /// Writing the balance and the journal entry.
+    Write,
+    /// Committing.
+    Commit,
+}
+
+/// One phase of one operation.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The account.
+    pub user_id: i64,
+    /// The operation's request id.
+    pub request_id: Uuid,
+    /// Its lane, from 1.
+    pub lane: u32,
+    /// Its strategy.
+    pub strategy: &'static str,
+    /// Which phase.
+    pub phase: Phase,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// When it began, since the epoch began.
+    pub start: Duration,
+    /// How long it took.
+    pub duration: Duration,
+    /// What the phase saw and wrote.
+    pub noted: Noted,
+    /// Whether it failed.
+    pub failed: bool,
+}
+
+/// What a phase tells the timeline about its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Balance and version read.
+    pub seen: Option<State>,
+    /// Balance and version written.
+    pub written: Option<State>,
+    /// Money destroyed by the write, minor units; negative: brought back.
+    pub destroyed: Money,
+}
+
+/// A lost update at the moment it was committed.
+#[derive(Clone, Debug)]
+pub struct Race {
+    /// The account.
+    pub user_id: i64,
+    /// The entry that overwrote.
+    pub overwriter: Contender,
+    /// What it had read.
+    pub seen: State,
+    /// The entries it cut off, newest first.
+    pub victims: Vec<Contender>,
+    /// How many more there were.
+    pub victims_omitted: u32,
+    /// Money destroyed, minor units, signed.
+    pub destroyed: Money,
+}
+
+/// One side of a race.
+#[derive(Clone, Copy, Debug)]
+pub struct Contender {
+    /// The request id.
+    pub request_id: Uuid,
+    /// The version it wrote.
+    pub version: i64,
+    /// Its signed change, minor units.
+    pub delta: Money,
+    /// The balance it left behind, minor units.
+    pub balance_after: Money,
+}
+
+/// What the ring holds.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A phase ended.
+    Span(Span),
+    /// An update was lost.
+    Race(Race),
+}
+
+impl Event {
+    /// The account it is about.
+    pub const fn user_id(&self) -> i64 {
+        match self {
+            Self::Span(span) => span.user_id,
+            Self::Race(race) => race.user_id,
+        }
+    }
+}
+
+/// The ring, its clock and its lanes.
+#[derive(Debug)]
+pub struct Timeline {
+    epoch: Uuid,
+    began: Instant,
+    capacity: usize,
+    ring: Mutex<Ring>,
+    lanes: Mutex<HashMap<i64, Vec<bool>>>,
+    /// Watchers that wait for the next event; without any, recording wakes nobody.
+    waiting: AtomicUsize,
+    recorded: Notify,
+}
+
+#[derive(Debug)]
+struct Ring {
+    /// The sequence of the newest event; 0 before the first.
+    newest: u64,
+    events: VecDeque<Event>,
+}
+
+/// What [`Timeline::after`] found.
+#[derive(Debug)]
+pub struct Batch {
+    /// Matching events with their sequences, in order.
+    pub events: Vec<(u64, Event)>,
+    /// The sequence up to which the reader now is complete; pass it to the next call.
+    pub up_to: u64,
+    /// The first sequence still held, when events before it and after the reader's position are gone.
+    pub lost_before: Option<u64>,
+}
+
+/// A poisoned lock only means that another thread panicked between two plain assignments; the ring is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Timeline {
+    /// The most events one [`Batch`] carries: it bounds the time the ring is locked for one reader.
+    const BATCH: usize = 512;
+
+    /// An empty timeline that holds at most `capacity` events.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            epoch: Uuid::new_v4(),
+            began: Instant::now(),
+            capacity: capacity.max(1),
+            ring: Mutex::new(Ring { newest: 0, events: VecDeque::with_capacity(capacity.max(1)) }),
+            lanes: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            recorded: Notify::new(),
+        }
+    }
+
+    /// This process's run. Sequences of another epoch mean nothing here.
+    pub const fn epoch(&self) -> Uuid {
+        self.epoch
+    }
+
+    /// Time since the epoch began, monotonic.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Appends an event, dropping the oldest when the ring is full.
+    pub fn record(&self, event: Event) {
+        {
+            let mut ring = lock(&self.ring);
+            if ring.events.len() == self.capacity {
+                ring.events.pop_front();
+            }
+            ring.newest += 1;
+            ring.events.push_back(event);
+        }
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.recorded.notify_waiters();
+        }
+    }
+
+    /// The sequence of the newest event, 0 before the first.
+    pub fn newest(&self) -> u64 {
+        lock(&self.ring).newest
+    }
+
+    /// The position before the oldest event still held.
+    pub fn first_held(&self) -> u64 {
+        let ring = lock(&self.ring);
+        ring.newest - ring.events.len() as u64
+    }
+
+    /// The events after `sequence` that concern `user_id` (0: all), at most one batch of them.
+    pub fn after(&self, sequence: u64, user_id: i64) -> Batch {
+        let ring = lock(&self.ring);
+        let oldest = ring.newest + 1 - ring.events.len() as u64;
+        let lost_before = (sequence + 1 < oldest).then_some(oldest);
+        let from = sequence.max(oldest - 1).min(ring.newest);
+        let mut batch = Batch { events: Vec::new(), up_to: from, lost_before };
+        for event in ring.events.iter().skip((from + 1 - oldest) as usize) {
+            if batch.events.len() == Self::BATCH {
+                break;
+            }
+            batch.up_to += 1;
+            if user_id == 0 || event.user_id() == user_id {
+                batch.events.push((batch.up_to, event.clone()));
+            }
+        }
+        batch
+    }
+
+    /// Waits until there is an event after `sequence`.
+    pub async fn recorded_after(&self, sequence: u64) {
+        loop {
+            let notified = self.recorded.notified();
+            tokio::pin!(notified);
+            // Registered before looking, so that an event recorded in between is not slept through.
+            notified.as_mut().enable();
+            let _counted = Waiting::begin(&self.waiting);
+            if self.newest() > sequence {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The lowest free lane of an account, held until dropped. The map holds accounts with operations in flight only.
+    pub fn lane(&self, user_id: i64) -> Lane<'_> {
+        let mut lanes = lock(&self.lanes);
+        let taken = lanes.entry(user_id).or_default();
+        let index = taken.iter().position(|taken| !taken).unwrap_or_else(|| {
+            taken.push(false);
+            taken.len() - 1
+        });
+        taken[index] = true;
+        Lane { timeline: self, user_id, index }
+    }
+}
+
+/// A lane in use.
+#[derive(Debug)]
+pub struct Lane<'a> {
+    timeline: &'a Timeline,
+    user_id: i64,
+    index: usize,
+}
+
+impl Lane<'_> {
+    /// Its number, from 1.
+    pub fn number(&self) -> u32 {
+        u32::try_from(self.index + 1).unwrap_or(u32::MAX)
+    }
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        let mut lanes = lock(&self.timeline.lanes);
+        if let Some(taken) = lanes.get_mut(&self.user_id) {
+            taken[self.index] = false;
+            if !taken.contains(&true) {
+                lanes.remove(&self.user_id);
+            }
+        }
+    }
+}
+
+/// Counts a task among those that wait, until dropped.
+#[derive(Debug)]
+pub struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    /// Counts the caller in.
+    pub fn begin(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(user_id: i64) -> Event {
+        Event::Span(Span {
+            user_id,
+            request_id: Uuid::nil(),
+            lane: 1,
+            strategy: "none",
+            phase: Phase::Read,
+            attempt: 1,
+            start: Duration::ZERO,
+            duration: Duration::ZERO,
+            noted: Noted::default(),
+            failed: false,
+        })
+    }
+
+    fn sequences(batch: &Batch) -> Vec<u64> {
+        batch.events.iter().map(|(sequence, _)| *sequence).collect()
+    }
+
+    #[test]
+    fn a_reader_sees_each_event_once_and_in_order() {
+        let timeline = Timeline::new(10);
+        for user in [1, 2, 1] {
+            timeline.record(span(user));
+        }
+        let first = timeline.after(0, 0);
+        assert_eq!((sequences(&first), first.up_to, first.lost_before), (vec![1, 2, 3], 3, None));
+        assert_eq!(sequences(&timeline.after(3, 0)), Vec::<u64>::new());
+        let filtered = timeline.after(0, 1);
+        assert_eq!((sequences(&filtered), filtered.up_to), (vec![1, 3], 3));
+    }
+
+    #[test]
+    fn a_slow_reader_learns_where_the_ring_begins() {
+        let timeline = Timeline::new(2);
+        for _ in 0..5 {
+            timeline.record(span(1));
+        }
+        let batch = timeline.after(1, 0);
+        assert_eq!((sequences(&batch), batch.lost_before), (vec![4, 5], Some(4)));
+        assert_eq!(timeline.after(3, 0).lost_before, None);
+    }
+
+    #[test]
+    fn a_position_from_the_future_reads_nothing() {
+        let timeline = Timeline::new(2);
+        timeline.record(span(1));
+        let batch = timeline.after(u64::MAX - 1, 0);
+        assert_eq!((batch.events.len(), batch.up_to), (0, 1));
+    }
+
+    #[test]
+    fn lanes_are_reused_and_forgotten() {
+        let timeline = Timeline::new(1);
+        let first = timeline.lane(7);
+        let second = timeline.lane(7);
+        assert_eq!((first.number(), second.number(), timeline.lane(8).number()), (1, 2, 1));
+        drop(first);
+        assert_eq!(timeline.lane(7).number(), 1);
+        drop(second);
+        assert!(lock(&timeline.lanes).is_empty());
+    }
+}
