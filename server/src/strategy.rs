@@ -34,6 +34,18 @@ pub enum Guarantee {
     Always,
 }
 
+/// What becomes of the second of two writers that meet on one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// It overwrites the first.
+    Overwrites,
+    /// It waits until the first has committed, and then reads.
+    Waits,
+    /// It has read already, is turned away, and starts again. (A store that runs one transaction at a time makes it
+    /// wait instead, where its read is part of the transaction.)
+    Retries,
+}
+
 /// Why an attempt did not commit.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
@@ -46,6 +58,22 @@ pub enum Failure {
     /// The store says why.
     #[error("{0}")]
     Store(#[from] store::Error),
+}
+
+impl Failure {
+    /// A word for it, for the timeline.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "REFUSED",
+            Self::Overtaken(_) => "OVERTAKEN",
+            Self::Store(store::Error::Contended(_)) => "CONTENDED",
+            Self::Store(store::Error::Duplicate(_)) => "DUPLICATE",
+            Self::Store(store::Error::Lost(_) | store::Error::CommitLost(_)) => "LINK_LOST",
+            Self::Store(store::Error::Down(_)) => "BACKEND_DOWN",
+            Self::Store(store::Error::Exhausted(_)) => "OVERLOADED",
+            Self::Store(store::Error::Unexpected(_)) => "UNEXPECTED",
+        }
+    }
 }
 
 /// A way of keeping concurrent changes apart, or of failing to.
@@ -70,6 +98,8 @@ pub struct Row {
     pub name: &'static str,
     /// What it promises.
     pub guarantee: Guarantee,
+    /// What it does to the second of two writers.
+    pub conflict: Conflict,
     /// How it works, in a sentence.
     pub summary: &'static str,
     /// Makes it, or says what it needs and does not have.

@@ -54,8 +54,8 @@ pub struct Span {
     pub duration: Duration,
     /// What the phase saw and wrote.
     pub noted: Noted,
-    /// Whether it failed.
-    pub failed: bool,
+    /// Why it failed, if it did, in a word.
+    pub failure: Option<&'static str>,
 }
 
 /// What a phase tells the timeline about its result.
@@ -314,7 +314,7 @@ mod tests {
             start: Duration::ZERO,
             duration: Duration::ZERO,
             noted: Noted::default(),
-            failed: false,
+            failure: None,
         })
     }
 

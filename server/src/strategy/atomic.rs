@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Matched, RowLock, Transaction},
@@ -22,6 +22,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "atomic",
     guarantee: Guarantee::Always,
+    conflict: Conflict::Waits,
     summary: "one UPDATE subtracts and checks the balance; the row lock is held from there to the commit",
     build: || Ok(Box::new(Atomic)),
 };

@@ -20,7 +20,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, none};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, none};
 use crate::{
     account::Receipt,
     timeline::{Phase, Waiting},
@@ -30,6 +30,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "mutex",
     guarantee: Guarantee::OneProcess,
+    conflict: Conflict::Waits,
     summary: "an in-process lock per account around read, compute and write; blind to every other process",
     build: || Ok(Box::new(ProcessMutex::default())),
 };

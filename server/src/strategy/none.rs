@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Transaction},
@@ -22,6 +22,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "none",
     guarantee: Guarantee::LosesUpdates,
+    conflict: Conflict::Overwrites,
     summary: "reads, computes and writes with no concurrency control; concurrent deductions overwrite each other",
     build: || Ok(Box::new(None)),
 };

@@ -105,7 +105,7 @@ impl<'a> Operation<'a> {
             start,
             duration: self.bench.timeline.now().saturating_sub(start),
             noted: result.as_ref().map(Observed::noted).unwrap_or_default(),
-            failed: result.is_err(),
+            failure: result.as_ref().err().map(Failure::label),
         }));
         result
     }

@@ -12,7 +12,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Matched, Transaction},
@@ -23,6 +23,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "optimistic",
     guarantee: Guarantee::Always,
+    conflict: Conflict::Retries,
     summary: "reads without a lock and writes only if the version is unchanged; the loser reads again",
     build: || Ok(Box::new(Optimistic)),
 };

@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::Receipt,
     store::{Isolation, RowLock, Transaction},
@@ -22,6 +22,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "pessimistic",
     guarantee: Guarantee::Always,
+    conflict: Conflict::Waits,
     summary: "locks the row when reading it (SELECT … FOR UPDATE) until the commit; others wait",
     build: || Ok(Box::new(Pessimistic)),
 };

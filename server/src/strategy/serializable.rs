@@ -12,7 +12,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, Guarantee, Operation, Row, Strategy, pessimistic};
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, pessimistic};
 use crate::{
     account::Receipt,
     store::{Isolation, RowLock},
@@ -22,6 +22,7 @@ use crate::{
 pub(super) const ROW: Row = Row {
     name: "serializable",
     guarantee: Guarantee::Always,
+    conflict: Conflict::Retries,
     summary: "one SERIALIZABLE transaction; the database aborts one of two that conflict, which is run again",
     build: || Ok(Box::new(Serializable)),
 };

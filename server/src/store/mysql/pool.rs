@@ -16,6 +16,7 @@ use std::{
 use bb8::{ManageConnection, PooledConnection, RunError};
 use diesel_async::{AsyncMysqlConnection, SimpleAsyncConnection};
 use mysql_async::{Conn, Opts, OptsBuilder};
+use tokio::sync::watch;
 
 use super::super::{Error, Result};
 
@@ -34,6 +35,8 @@ pub(super) struct Connector {
     /// Raised whenever a link is found lost: after a restart of the database every older link is dead too, and is
     /// thrown away at check-out instead of failing one call each.
     generation: Arc<AtomicU64>,
+    /// Why the last attempt to connect failed. bb8 keeps such failures from those who wait for a link.
+    failure: watch::Sender<String>,
 }
 
 /// A pool of links.
@@ -41,6 +44,7 @@ pub(super) struct Connector {
 pub(super) struct Pool {
     links: bb8::Pool<Connector>,
     generation: Arc<AtomicU64>,
+    failure: watch::Receiver<String>,
 }
 
 /// A link checked out for one piece of work.
@@ -77,7 +81,8 @@ impl Connector {
              sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
             limits.lock_wait.as_secs().max(1)
         );
-        Self { opts, session, connect_timeout: limits.pool_wait, generation: Arc::default() }
+        let (generation, failure) = (Arc::default(), watch::Sender::default());
+        Self { opts, session, connect_timeout: limits.pool_wait, generation, failure }
     }
 
     async fn establish(&self) -> Result<AsyncMysqlConnection> {
@@ -102,9 +107,12 @@ impl ManageConnection for Connector {
 
     async fn connect(&self) -> Result<Link> {
         let generation = self.generation.load(Ordering::Acquire);
-        let connection = tokio::time::timeout(self.connect_timeout, self.establish())
-            .await
-            .map_err(|_| Error::Down(format!("the database did not answer within {:?}", self.connect_timeout)))??;
+        let established = tokio::time::timeout(self.connect_timeout, self.establish()).await;
+        let connection = established
+            .unwrap_or_else(|_| {
+                Err(Error::Down(format!("the database did not answer within {:?}", self.connect_timeout)))
+            })
+            .inspect_err(|error| drop(self.failure.send_replace(error.to_string())))?;
         Ok(Link { connection, generation, dirty: false })
     }
 
@@ -124,16 +132,16 @@ impl Pool {
     /// A pool that connects when it is first needed.
     pub(super) fn new(opts: Opts, limits: &Limits) -> Self {
         let connector = Connector::new(opts, limits);
-        let generation = Arc::clone(&connector.generation);
+        let (generation, failure) = (Arc::clone(&connector.generation), connector.failure.subscribe());
         let links = bb8::Pool::builder()
             .max_size(limits.pool_size)
             .connection_timeout(limits.pool_wait)
             // No round trip: `is_valid` compares two numbers.
             .test_on_check_out(true)
-            // A database that is down is reported at once, not after the whole wait.
+            // Whoever waits is told of a failure at once; the next caller makes the next attempt.
             .retry_connection(false)
             .build_unchecked(connector);
-        Self { links, generation }
+        Self { links, generation, failure }
     }
 
     /// Checks a link out, dirty until [`Lease::done`].
@@ -141,7 +149,22 @@ impl Pool {
     /// # Errors
     /// [`Error::Down`] when no connection can be made, [`Error::Exhausted`] when none comes free in time.
     pub(super) async fn lease(&self) -> Result<Lease> {
-        let mut link = self.links.get_owned().await.map_err(|error| match error {
+        let mut failure = self.failure.clone();
+        failure.mark_unchanged();
+        let get = self.links.get_owned();
+        tokio::pin!(get);
+        let link = loop {
+            tokio::select! {
+                link = &mut get => break link,
+                Ok(()) = failure.changed() => {
+                    // While others still have links one of them may come free; without any, waiting is in vain.
+                    if self.links.state().connections == 0 {
+                        return Err(Error::Down(failure.borrow().clone()));
+                    }
+                }
+            }
+        };
+        let mut link = link.map_err(|error| match error {
             RunError::User(error) => error,
             RunError::TimedOut => Error::Exhausted("every database connection is in use".to_owned()),
         })?;

@@ -1,0 +1,234 @@
+//! The composition root: the one place that knows every part. It opens the store, builds the ledger over it, and serves
+//! both ports until told to stop.
+
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{
+    service::{Routes, RoutesBuilder},
+    transport::{Server, server::TcpIncoming},
+};
+use uuid::Uuid;
+use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
+
+use crate::{
+    account::{Money, Refusal},
+    config::{Config, DatabaseUrl},
+    error,
+    gate::Gates,
+    http,
+    ledger::{self, Ledger},
+    listeners::Listeners,
+    rpc::{AccountRpc, LabAccess, LabRpc, Watch},
+    store::{
+        self, Store,
+        mysql::{self, MysqlStore},
+        sqlite::SqliteStore,
+    },
+    strategy::{self, Workbench},
+    timeline::Timeline,
+};
+
+/// The account that is there from the start in the lab.
+const DEMO_ACCOUNT: i64 = 1;
+
+/// Its opening balance: 1000.00.
+const DEMO_BALANCE: Money = Money::from_minor(100_000);
+
+/// The most changes in flight. Beyond it waiting would only lengthen: at 1 ms each on one hot account this is 4 s.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// The most streams of one connection, each a call or a watcher.
+const MAX_STREAMS: u32 = 1024;
+
+/// A silent connection is asked whether it is still there this often, and dropped if it is not.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// The application, ready to serve.
+pub struct App {
+    config: Config,
+    ledger: Arc<Ledger>,
+}
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be opened.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+    /// The configured strategy is not in the registry.
+    #[error("unknown strategy `{name}` (--strategy); choose one of {known}")]
+    UnknownStrategy {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The demo account cannot be opened.
+    #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
+    DemoAccount(#[source] error::Error),
+    /// A port stopped working.
+    #[error("cannot serve: {0}")]
+    Serve(String),
+}
+
+impl App {
+    /// Opens the store, migrates it and builds the service over it.
+    ///
+    /// # Errors
+    /// [`Error`], before anything is served.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        Self::with_gates(config, None).await
+    }
+
+    /// The same with the lab's gates in place.
+    ///
+    /// # Errors
+    /// [`Error`], before anything is served.
+    pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        let bench = Workbench {
+            store: open_store(&config).await?,
+            timeline: Arc::new(Timeline::new(config.timeline_capacity)),
+            gates,
+            compute_delay: config.compute_delay,
+        };
+        let limits = ledger::Limits {
+            max_attempts: config.max_attempts,
+            settle_timeout: config.settle_timeout,
+            max_in_flight: MAX_IN_FLIGHT,
+        };
+        let ledger = Ledger::new(bench, limits, &config.strategy)
+            .map_err(|name| Error::UnknownStrategy { name, known: strategy::names() })?;
+        let app = Self { config, ledger: Arc::new(ledger) };
+        if app.config.demo_account {
+            app.open_demo_account().await?;
+        }
+        Ok(app)
+    }
+
+    /// The service, for those who call it without a network.
+    pub const fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// What accounts are stored in.
+    pub fn store_name(&self) -> &'static str {
+        self.ledger.bench().store.name()
+    }
+
+    async fn open_demo_account(&self) -> Result<(), Error> {
+        match self.ledger.open(DEMO_ACCOUNT, DEMO_BALANCE, Uuid::new_v4()).await {
+            Ok(_) | Err(error::Error::Refused(Refusal::AccountExists { .. })) => Ok(()),
+            Err(error) => Err(Error::DemoAccount(error)),
+        }
+    }
+
+    /// Serves both ports until `shutdown`, then lets calls in flight end for as long as the configuration grants.
+    ///
+    /// # Errors
+    /// [`Error::Serve`].
+    pub async fn serve(
+        self,
+        listeners: Listeners,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Error> {
+        let (stop, stopping) = watch::channel(false);
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<AccountServiceServer<AccountRpc>>().await;
+        health.set_serving::<LabServiceServer<LabRpc>>().await;
+        let bound = listeners.grpc.local_addr().map_err(failed)?.ip();
+        let mut routes = self.routes(bound, &stopping)?;
+        routes.add_service(health_service);
+        let grpc = serve_grpc(listeners.grpc, routes.routes(), stopping.clone());
+        let http = self.serve_http(listeners.http, stopping.clone());
+        tokio::spawn(async move {
+            shutdown.await;
+            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            // Streams end first: the ports wait for them.
+            stop.send_replace(true);
+        });
+        let (grace, mut asked) = (self.config.shutdown_grace, stopping);
+        let overdue = async move {
+            stopped(&mut asked).await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            served = async { tokio::try_join!(grpc, http) } => served.map(drop),
+            () = overdue => {
+                tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
+                Ok(())
+            }
+        }
+    }
+
+    /// Every gRPC service but health.
+    fn routes(&self, bound: IpAddr, stopping: &watch::Receiver<bool>) -> Result<RoutesBuilder, Error> {
+        let watch = Watch {
+            timeline: Arc::clone(&self.ledger.bench().timeline),
+            instance: self.config.instance.clone(),
+            heartbeat: self.config.heartbeat,
+            stopping: stopping.clone(),
+        };
+        let access = LabAccess::of(bound, self.config.lab_token.clone());
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(zbl_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that tools can show the details of our errors.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let mut routes = Routes::builder();
+        routes
+            .add_service(AccountServiceServer::new(AccountRpc::new(Arc::clone(&self.ledger), watch)))
+            .add_service(LabServiceServer::new(LabRpc::new(Arc::clone(&self.ledger), access)))
+            // Some tools (grpcui, evans) ask the first edition, others only the second.
+            .add_service(reflection().build_v1alpha().map_err(failed)?)
+            .add_service(reflection().build_v1().map_err(failed)?);
+        Ok(routes)
+    }
+
+    async fn serve_http(&self, listener: TcpListener, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {
+        let store = Arc::clone(&self.ledger.bench().store);
+        let router = http::router(move || {
+            let store = Arc::clone(&store);
+            async move { store.ping().await.map_err(|error| error.to_string()) }
+        });
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async move { stopped(&mut stopping).await })
+            .await
+            .map_err(failed)
+    }
+}
+
+async fn serve_grpc(listener: TcpListener, routes: Routes, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {
+    Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .add_routes(routes)
+        // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
+            stopped(&mut stopping).await;
+        })
+        .await
+        .map_err(failed)
+}
+
+/// Waits until the server is to stop; a sender that is gone says the same.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Serve(error.to_string())
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    Ok(match &config.database_url {
+        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path).await?),
+        DatabaseUrl::Mysql(url) => {
+            let limits =
+                mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
+            Arc::new(MysqlStore::open(url, &limits).await?)
+        }
+    })
+}

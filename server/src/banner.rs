@@ -1,0 +1,87 @@
+//! What the server says on stdout once it serves: who it is, where it is, and lines to paste.
+
+use std::{io, net::SocketAddr};
+
+use crate::{config::Config, healthcheck::reachable, listeners::Listeners};
+
+/// The addresses the server really listens on, which a configured port 0 does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// HTTP.
+    pub http: SocketAddr,
+}
+
+impl Addresses {
+    /// What the two ports are bound to.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn of(listeners: &Listeners) -> io::Result<Self> {
+        Ok(Self { grpc: listeners.grpc.local_addr()?, http: listeners.http.local_addr()? })
+    }
+}
+
+/// The banner; `store` is the store's name as `ListStrategies` gives it.
+#[must_use]
+pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
+    let Addresses { grpc, http } = listening;
+    let Config { instance, database_url, strategy, .. } = config;
+    let (target, delay) = (reachable(grpc), delay(config));
+    format!(
+        "zbl-server {version}, instance {instance}
+  store     {store} ({database_url})
+  strategy  {strategy}{delay}
+  gRPC      http://{grpc}
+  HTTP      http://{http}/healthz  http://{http}/readyz
+
+Try:
+  grpcurl -plaintext -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
+  timeline --addr http://{target}
+  loadgen attack --addr http://{target} --strategy none
+  loadgen compare --addr http://{target}
+
+Ctrl-C stops it.
+",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// A delay that widens the race should not be forgotten.
+fn delay(config: &Config) -> String {
+    if config.compute_delay.is_zero() {
+        return String::new();
+    }
+    format!(
+        " (every operation is held for {} between read and write)",
+        humantime::format_duration(config.compute_delay)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, path::Path};
+
+    use super::*;
+    use crate::cli::Invocation;
+
+    #[test]
+    fn lines_to_paste_have_real_addresses_and_no_password() {
+        let words = ["zbl-server", "--grpc-addr=0.0.0.0:0", "--instance=one", "--compute-delay=5ms"];
+        let words = words.into_iter().chain(["--database-url=mysql://root:pw@db/zbl"]).map(OsString::from);
+        let config = Invocation::parse(words, &|_| None, Path::new("/nowhere")).unwrap().config;
+        let listening = Addresses { grpc: "0.0.0.0:4711".parse().unwrap(), http: "127.0.0.1:8080".parse().unwrap() };
+        let text = banner(&config, "mariadb", listening);
+        for expected in [
+            "instance one\n",
+            "mariadb (mysql://root:***@db/zbl)\n",
+            "every operation is held for 5ms between read and write",
+            r#"grpcurl -plaintext -d '{"user_id":1,"amount":"10.00"}' 127.0.0.1:4711 zbl.v1.AccountService/Deduct"#,
+            "timeline --addr http://127.0.0.1:4711\n",
+            "http://127.0.0.1:8080/healthz",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in {text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The command line of `zbl-server`: which command, and how it was given its configuration. The settings themselves
+//! are `config`'s, and may stand before or after the command.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::{self, Config, ConfigError, Effective, Environment};
+
+/// An account service that never loses a cent under concurrency, and the instrument that proves it.
+#[derive(Debug, Parser)]
+#[command(name = "zbl-server", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve until SIGINT or SIGTERM (the default)
+    #[default]
+    Serve,
+    /// Print every setting, its value, and where it came from
+    Config {
+        /// As a JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
+    Healthcheck,
+}
+
+/// How to run the demo. The database is a setting like any other: `zbl-server demo --database-url mysql://…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct DemoArgs {
+    /// End after the verdict instead of serving on (the default when stdout is no terminal)
+    #[arg(long)]
+    pub exit: bool,
+    /// Write every run's result to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A command line, understood.
+#[derive(Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub command: Command,
+    /// With which configuration.
+    pub config: Config,
+    /// How that came about.
+    pub effective: Vec<Effective>,
+}
+
+/// Why a command line cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// Clap has something to print: a usage error, or the help that was asked for.
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Invocation {
+    /// Understands the words of a command line; `directory` is where `zbl.toml` is looked for.
+    ///
+    /// # Errors
+    /// [`UsageError`], which also stands for `--help` and `--version`.
+    pub fn parse(
+        words: impl IntoIterator<Item = OsString>,
+        environment: &Environment<'_>,
+        directory: &Path,
+    ) -> Result<Self, UsageError> {
+        let matches = CommandLine::command().args(config::arguments()).try_get_matches_from(words)?;
+        let command = CommandLine::from_arg_matches(&matches)?.command.unwrap_or_default();
+        // Settings are global arguments, and clap hands those down: the innermost matches have them all.
+        let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
+        let (config, effective) = Config::resolve(innermost, environment, directory)?;
+        Ok(Self { command, config, effective })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Invocation, UsageError> {
+        let words = words.split_whitespace().map(OsString::from);
+        Invocation::parse(words, &|_| None, Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().args(config::arguments()).debug_assert();
+    }
+
+    #[test]
+    fn settings_may_stand_before_after_and_without_a_command() {
+        for (words, command) in [
+            ("zbl-server --pool-size 7", Command::Serve),
+            ("zbl-server serve --pool-size 7", Command::Serve),
+            ("zbl-server --pool-size 7 serve", Command::Serve),
+            ("zbl-server --pool-size 7 config --json", Command::Config { json: true }),
+            ("zbl-server config --pool-size=7", Command::Config { json: false }),
+            ("zbl-server healthcheck --pool-size 7", Command::Healthcheck),
+        ] {
+            let invocation = parse(words).expect(words);
+            assert_eq!((invocation.command, invocation.config.pool_size), (command, 7), "{words}");
+        }
+    }
+
+    #[test]
+    fn help_names_flag_variable_and_default() {
+        let help = parse("zbl-server --help").expect_err("help").to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for expected in ["--pool-size <N>", "[env: ZBL_POOL_SIZE]", "[default: 16]", "ZBL_DATABASE_URL or DATABASE_URL"]
+        {
+            assert!(help.contains(expected), "{expected} is not in {help}");
+        }
+    }
+
+    #[test]
+    fn unknown_words_are_usage_errors() {
+        for words in ["zbl-server --nope", "zbl-server serv", "zbl-server --pool-size"] {
+            let Err(UsageError::CommandLine(error)) = parse(words) else { panic!("{words} was accepted") };
+            assert_eq!(error.exit_code(), 2, "{words}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The server's configuration: typed, checked, and with its provenance. Flags beat the environment, the environment
+//! beats the file, the file beats the defaults; an empty variable counts as unset. `DATABASE_URL` is asked after
+//! `ZBL_DATABASE_URL` and before the file. This is the only place that reads the environment, and it refuses to
+//! start on a key it does not know.
+
+mod database_url;
+mod layers;
+mod parse;
+mod setting;
+mod show;
+
+use std::{
+    convert::Infallible, ffi::OsString, fmt, net::SocketAddr, path::Path, process, str::FromStr, time::Duration,
+};
+
+use clap::ArgMatches;
+
+pub use self::{
+    database_url::DatabaseUrl,
+    layers::{ConfigError, Environment, Origin},
+    setting::{SETTINGS, Setting, arguments},
+    show::{as_json, as_text},
+};
+use self::{
+    layers::Layers,
+    parse::{address, choice, filter, name, number, time, whole_seconds},
+    setting::*,
+};
+
+/// The most connections of one server: beyond it MySQL's default of 151 would turn others away.
+const MOST_CONNECTIONS: u32 = 128;
+/// The most attempts of one call; with backoff between them, more would outlive any caller's deadline.
+const MOST_ATTEMPTS: u32 = 1000;
+/// The most events retained: about 200 bytes each, so 200 MB.
+const MOST_EVENTS: u32 = 1 << 20;
+/// The fewest events retained: one burst of a hundred operations of a few phases each.
+const FEWEST_EVENTS: u32 = 1 << 10;
+/// The shortest wait that is still a wait.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// The shortest heartbeat: a faster one would be traffic, not a sign of life.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// Everything that can be set. Every value has been checked, except that the strategy exists.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where gRPC listens.
+    pub grpc_addr: SocketAddr,
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+    /// Where accounts are kept.
+    pub database_url: DatabaseUrl,
+    /// The strategy of requests that name none; the registry decides whether it exists.
+    pub strategy: String,
+    /// Database connections to keep.
+    pub pool_size: u32,
+    /// How often one call may run its transaction.
+    pub max_attempts: u32,
+    /// How long a statement may wait for a row lock; whole seconds, at least one.
+    pub lock_wait: Duration,
+    /// How long a call may wait for a database connection.
+    pub pool_wait: Duration,
+    /// How long the server tries to learn the fate of its own lost COMMIT.
+    pub settle_timeout: Duration,
+    /// How long an operation stays in its compute phase; zero outside the lab.
+    pub compute_delay: Duration,
+    /// Timeline events retained.
+    pub timeline_capacity: usize,
+    /// The silence after which a timeline stream sends a heartbeat.
+    pub heartbeat: Duration,
+    /// This process's name.
+    pub instance: String,
+    /// Whether account 1 is opened at start-up.
+    pub demo_account: bool,
+    /// What callers of `LabService` must present beyond loopback; without it they are refused there.
+    pub lab_token: Option<Secret>,
+    /// The log filter.
+    pub log: String,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long calls in flight may take once the server was told to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// A setting as it came out, for `zbl-server config`; secrets are already redacted.
+#[derive(Debug)]
+pub struct Effective {
+    /// Which setting.
+    pub setting: &'static Setting,
+    /// Its value as text.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Resolves every setting from parsed [`arguments`], the environment and the file. `directory` is where
+    /// `zbl.toml` is looked for. Also returns what each setting came to and why.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the flag, variable or key at fault.
+    pub fn resolve(
+        flags: &ArgMatches,
+        environment: &Environment<'_>,
+        directory: &Path,
+    ) -> Result<(Self, Vec<Effective>), ConfigError> {
+        let mut read = Reader { layers: Layers::load(flags, environment, directory)?, effective: Vec::new() };
+        let grpc_addr = read.value(&GRPC_ADDR, address)?;
+        let config = Self {
+            grpc_addr,
+            http_addr: read.value(&HTTP_ADDR, address)?,
+            database_url: read.value(&DATABASE_URL, str::parse)?,
+            strategy: read.value(&STRATEGY, name)?,
+            pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
+            max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
+            lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,
+            pool_wait: read.time(&POOL_WAIT, time(SHORTEST_WAIT))?,
+            settle_timeout: read.time(&SETTLE_TIMEOUT, time(SHORTEST_WAIT))?,
+            compute_delay: read.time(&COMPUTE_DELAY, time(Duration::ZERO))?,
+            timeline_capacity: read.value(&TIMELINE_CAPACITY, number(FEWEST_EVENTS..=MOST_EVENTS))? as usize,
+            heartbeat: read.time(&HEARTBEAT, time(SHORTEST_HEARTBEAT))?,
+            instance: read.value(&INSTANCE, |text| if text == AUTO { Ok(instance()) } else { name(text) })?,
+            demo_account: read.value(&DEMO_ACCOUNT, |text| {
+                choice(text).map(|chosen| chosen.unwrap_or(grpc_addr.ip().is_loopback()))
+            })?,
+            lab_token: Some(read.value(&LAB_TOKEN, |text| Ok(Secret(text.to_owned())))?).filter(|s| !s.0.is_empty()),
+            log: read.value(&LOG, filter)?,
+            log_format: read.value(&LOG_FORMAT, str::parse)?,
+            shutdown_grace: read.time(&SHUTDOWN_GRACE, time(Duration::ZERO))?,
+        };
+        Ok((config, read.effective))
+    }
+}
+
+/// The environment of this process.
+#[must_use]
+pub fn process_environment(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
+}
+
+/// Takes settings off the layers and keeps the record of what they came to.
+struct Reader<'a> {
+    layers: Layers<'a>,
+    effective: Vec<Effective>,
+}
+
+impl Reader<'_> {
+    fn value<T: fmt::Display>(
+        &mut self,
+        setting: &'static Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.take(setting, parse, T::to_string)
+    }
+
+    fn time(
+        &mut self,
+        setting: &'static Setting,
+        parse: impl Fn(&str) -> Result<Duration, String>,
+    ) -> Result<Duration, ConfigError> {
+        self.take(setting, parse, |time| humantime::format_duration(*time).to_string())
+    }
+
+    fn take<T>(
+        &mut self,
+        setting: &'static Setting,
+        parse: impl Fn(&str) -> Result<T, String>,
+        show: impl Fn(&T) -> String,
+    ) -> Result<T, ConfigError> {
+        let (text, origin) = self.layers.text(setting)?;
+        match parse(&text) {
+            Ok(value) => {
+                self.effective.push(Effective { setting, value: show(&value), origin });
+                Ok(value)
+            }
+            Err(reason) => Err(ConfigError::Invalid { origin, reason }),
+        }
+    }
+}
+
+/// `HOST-PID`; the process alone tells two instances of one machine apart.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = name(host.trim()).unwrap_or_else(|_| "zbl".to_owned());
+    format!("{host}-{}", process::id())
+}
+
+/// A text that is never shown: `Debug` and `Display` write `***`, or nothing when it is empty.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "" } else { "***" })
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when stderr is a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Auto, Self::Text, Self::Json]
+            .into_iter()
+            .find(|format| format.to_string() == text)
+            .ok_or_else(|| format!("`{text}` is not auto, text or json"))
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => AUTO,
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

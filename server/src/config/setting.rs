@@ -1,0 +1,157 @@
+//! The settings there are: one row each. A row's name makes its flag (`--pool-size`), its environment variable
+//! (`ZBL_POOL_SIZE`) and its TOML key (`pool_size`), so the three cannot drift apart.
+
+use clap::Arg;
+
+/// A setting: what it is called, what it does, and what it is when nobody says.
+#[derive(Debug)]
+pub struct Setting {
+    /// The TOML key; flag and environment variable follow from it.
+    pub name: &'static str,
+    /// The value when no layer gives one, in the text form every layer uses.
+    pub default: &'static str,
+    placeholder: &'static str,
+    help: &'static str,
+}
+
+impl Setting {
+    const fn new(name: &'static str, default: &'static str, placeholder: &'static str, help: &'static str) -> Self {
+        Self { name, default, placeholder, help }
+    }
+
+    /// The flag, with its dashes.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        format!("--{}", self.name.replace('_', "-"))
+    }
+
+    /// The environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("ZBL_{}", self.name.to_uppercase())
+    }
+
+    /// The variable that is asked when its own is unset: only the database has one, and it is an old convention.
+    #[must_use]
+    pub fn fallback_variable(&self) -> Option<&'static str> {
+        (self.name == DATABASE_URL.name).then_some("DATABASE_URL")
+    }
+
+    fn argument(&self) -> Arg {
+        let variables = match self.fallback_variable() {
+            Some(fallback) => format!("{} or {fallback}", self.variable()),
+            None => self.variable(),
+        };
+        let default = if self.default.is_empty() { String::new() } else { format!("[default: {}] ", self.default) };
+        Arg::new(self.name)
+            .long(self.flag().trim_start_matches("--").to_owned())
+            .value_name(self.placeholder)
+            .help(format!("{}\n{default}[env: {variables}]", self.help))
+            .help_heading("Settings")
+            // `--pool-size -1` should meet our own message, which names the range.
+            .allow_negative_numbers(true)
+            .global(true)
+    }
+}
+
+/// The value of a setting that the server works out for itself.
+pub(super) const AUTO: &str = "auto";
+
+pub(super) const GRPC_ADDR: Setting = Setting::new("grpc_addr", "127.0.0.1:50051", "ADDR", "Where gRPC listens");
+pub(super) const HTTP_ADDR: Setting =
+    Setting::new("http_addr", "127.0.0.1:8080", "ADDR", "Where HTTP listens: /healthz, /readyz");
+pub(super) const DATABASE_URL: Setting = Setting::new(
+    "database_url",
+    "sqlite://zbl.db",
+    "URL",
+    "Where accounts are kept: sqlite://PATH or mysql://user:pass@host:port/db",
+);
+pub(super) const STRATEGY: Setting =
+    Setting::new("strategy", "pessimistic", "NAME", "The strategy of requests that name none");
+pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
+pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
+    "max_attempts",
+    "20",
+    "N",
+    "How often one call may run its transaction before it is answered CONTENDED (a lost compare-and-swap, a deadlock)",
+);
+pub(super) const LOCK_WAIT: Setting =
+    Setting::new("lock_wait", "5s", "TIME", "How long a statement may wait for a row lock; whole seconds");
+pub(super) const POOL_WAIT: Setting =
+    Setting::new("pool_wait", "5s", "TIME", "How long a call may wait for a database connection");
+pub(super) const SETTLE_TIMEOUT: Setting = Setting::new(
+    "settle_timeout",
+    "10s",
+    "TIME",
+    "How long the server tries to learn what became of a COMMIT whose answer it lost",
+);
+pub(super) const COMPUTE_DELAY: Setting =
+    Setting::new("compute_delay", "0ms", "TIME", "Lab: how long to stay between read and write, which widens the race");
+pub(super) const TIMELINE_CAPACITY: Setting =
+    Setting::new("timeline_capacity", "65536", "N", "Timeline events kept for readers that resume or lag");
+pub(super) const HEARTBEAT: Setting =
+    Setting::new("heartbeat", "5s", "TIME", "How long a timeline stream is silent before it shows a sign of life");
+pub(super) const INSTANCE: Setting =
+    Setting::new("instance", AUTO, "NAME", "This process's name in events and logs; auto: HOST-PID");
+pub(super) const DEMO_ACCOUNT: Setting = Setting::new(
+    "demo_account",
+    AUTO,
+    "auto|true|false",
+    "Open account 1 with 1000.00 at start-up; auto: when gRPC listens on loopback",
+);
+pub(super) const LAB_TOKEN: Setting = Setting::new(
+    "lab_token",
+    "",
+    "SECRET",
+    "Lets callers who present it use LabService beyond loopback; better given by environment than by flag",
+);
+pub(super) const LOG: Setting =
+    Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`");
+pub(super) const LOG_FORMAT: Setting =
+    Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
+pub(super) const SHUTDOWN_GRACE: Setting =
+    Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
+
+/// Every setting, in the order of `--help` and `zbl-server config`.
+pub const SETTINGS: [&Setting; 18] = [
+    &GRPC_ADDR,
+    &HTTP_ADDR,
+    &DATABASE_URL,
+    &STRATEGY,
+    &POOL_SIZE,
+    &MAX_ATTEMPTS,
+    &LOCK_WAIT,
+    &POOL_WAIT,
+    &SETTLE_TIMEOUT,
+    &COMPUTE_DELAY,
+    &TIMELINE_CAPACITY,
+    &HEARTBEAT,
+    &INSTANCE,
+    &DEMO_ACCOUNT,
+    &LAB_TOKEN,
+    &LOG,
+    &LOG_FORMAT,
+    &SHUTDOWN_GRACE,
+];
+
+/// The name of `--config` among the parsed arguments.
+pub(super) const FILE_ARGUMENT: &str = "config";
+
+/// The environment variable that names the file.
+pub(super) const FILE_VARIABLE: &str = "ZBL_CONFIG";
+
+/// The file that is read when it is there and no other is named.
+pub(super) const DEFAULT_FILE: &str = "zbl.toml";
+
+/// The command line arguments of every setting and of the file. Clap only collects their texts: values are checked in
+/// one place for all layers, so that a bad one is reported the same way wherever it came from.
+#[must_use]
+pub fn arguments() -> Vec<Arg> {
+    let file = Arg::new(FILE_ARGUMENT)
+        .long("config")
+        .value_name("FILE")
+        .help(format!("A TOML file of settings\n[default: {DEFAULT_FILE}, if there] [env: {FILE_VARIABLE}]"))
+        .help_heading("Settings")
+        .global(true);
+    std::iter::once(file).chain(SETTINGS.iter().map(|setting| setting.argument())).collect()
+}

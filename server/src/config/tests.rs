@@ -1,0 +1,213 @@
+//! Precedence, provenance and refusals, with an environment and a file of the test's own.
+
+use std::{ffi::OsString, fs, path::PathBuf};
+
+use clap::Command;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A user's situation: what is on the command line, in the environment and in `zbl.toml`.
+#[derive(Default)]
+struct Situation<'a> {
+    flags: &'a [&'a str],
+    environment: &'a [(&'a str, &'a str)],
+    file: &'a str,
+}
+
+impl Situation<'_> {
+    fn resolve(&self) -> Result<(Config, Vec<Effective>), ConfigError> {
+        let directory = TempDir::new().unwrap();
+        if !self.file.is_empty() {
+            fs::write(directory.path().join("zbl.toml"), self.file).unwrap();
+        }
+        self.resolve_in(directory.path())
+    }
+
+    fn resolve_in(&self, directory: &Path) -> Result<(Config, Vec<Effective>), ConfigError> {
+        let words = std::iter::once("zbl-server").chain(self.flags.iter().copied());
+        let matches = Command::new("zbl-server").args(arguments()).get_matches_from(words);
+        let lookup = |name: &str| {
+            self.environment.iter().find(|(variable, _)| *variable == name).map(|(_, value)| OsString::from(value))
+        };
+        Config::resolve(&matches, &lookup, directory)
+    }
+
+    fn refused(&self) -> String {
+        self.resolve().expect_err("a refusal").to_string()
+    }
+}
+
+fn origin<'a>(effective: &'a [Effective], name: &str) -> &'a Origin {
+    &effective.iter().find(|row| row.setting.name == name).expect(name).origin
+}
+
+#[test]
+fn nobody_said_anything() {
+    let (config, effective) = Situation::default().resolve().unwrap();
+    assert_eq!(config.grpc_addr, "127.0.0.1:50051".parse().unwrap());
+    assert_eq!(config.database_url, DatabaseUrl::Sqlite(PathBuf::from("zbl.db")));
+    assert_eq!((config.strategy.as_str(), config.max_attempts, config.pool_size), ("pessimistic", 20, 16));
+    assert_eq!((config.lock_wait, config.compute_delay), (Duration::from_secs(5), Duration::ZERO));
+    assert!(config.demo_account && config.lab_token.is_none());
+    assert!(config.instance.ends_with(&format!("-{}", process::id())));
+    assert!(effective.iter().all(|row| row.origin == Origin::Default));
+    let shown: Vec<_> = effective.iter().map(|row| row.setting.name).collect();
+    assert_eq!(shown, SETTINGS.map(|setting| setting.name), "every setting is read, in the order of the table");
+}
+
+#[test]
+fn each_layer_beats_the_ones_below() {
+    let file = "pool_size = 3";
+    let environment: &[(&str, &str)] = &[("ZBL_POOL_SIZE", "4")];
+    let cases: [(Situation<'_>, u32, &str); 6] = [
+        (Situation::default(), 16, "default"),
+        (Situation { file, ..Default::default() }, 3, "zbl.toml, key pool_size"),
+        (Situation { environment, ..Default::default() }, 4, "env ZBL_POOL_SIZE"),
+        (Situation { file, environment, ..Default::default() }, 4, "env ZBL_POOL_SIZE"),
+        (Situation { file, environment, flags: &["--pool-size", "5"] }, 5, "flag --pool-size"),
+        // An explicit flag wins even when it repeats the default.
+        (Situation { file, environment, flags: &["--pool-size=16"] }, 16, "flag --pool-size"),
+    ];
+    for (situation, expected, from) in cases {
+        let (config, effective) = situation.resolve().unwrap();
+        assert_eq!(config.pool_size, expected);
+        let origin = origin(&effective, "pool_size").to_string();
+        assert!(origin.ends_with(from), "{origin} is not {from}");
+    }
+}
+
+#[test]
+fn database_url_is_asked_after_its_own_variable_and_before_the_file() {
+    let file = "database_url = 'sqlite://file.db'";
+    let fallback = ("DATABASE_URL", "sqlite://fallback.db");
+    let own = ("ZBL_DATABASE_URL", "sqlite://own.db");
+    for (environment, expected) in [
+        (&[][..], "sqlite://file.db"),
+        (&[fallback], "sqlite://fallback.db"),
+        (&[fallback, own], "sqlite://own.db"),
+        (&[fallback, ("ZBL_DATABASE_URL", "")], "sqlite://fallback.db"),
+        (&[("DATABASE_URL", "")], "sqlite://file.db"),
+    ] {
+        let (config, _) = Situation { environment, file, ..Default::default() }.resolve().unwrap();
+        assert_eq!(config.database_url.to_string(), expected);
+    }
+}
+
+#[test]
+fn the_file_is_named_by_flag_or_variable_or_found() {
+    let directory = TempDir::new().unwrap();
+    let write = |name: &str, size: u32| {
+        let path = directory.path().join(name);
+        fs::write(&path, format!("pool_size = {size}")).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    write("zbl.toml", 1);
+    let (by_variable, by_flag) = (write("variable.toml", 2), write("flag.toml", 3));
+    let environment: &[(&str, &str)] = &[("ZBL_CONFIG", &by_variable)];
+    let flags: &[&str] = &["--config", &by_flag];
+    for (flags, environment, expected) in
+        [(&[][..], &[][..], 1), (&[], environment, 2), (flags, environment, 3), (&[], &[("ZBL_CONFIG", "")], 1)]
+    {
+        let (config, _) = Situation { flags, environment, file: "" }.resolve_in(directory.path()).unwrap();
+        assert_eq!(config.pool_size, expected);
+    }
+    let missing = Situation { flags: &["--config", "/nowhere/zbl.toml"], ..Default::default() }.refused();
+    assert!(missing.contains("/nowhere/zbl.toml") && missing.contains("--config"), "{missing}");
+}
+
+#[test]
+fn every_setting_can_come_from_every_layer() {
+    for setting in SETTINGS {
+        let value = if setting.default.is_empty() { "x" } else { setting.default };
+        let (flag, variable) = (setting.flag(), setting.variable());
+        let file = format!("{} = '{value}'", setting.name);
+        let situations = [
+            (Situation { flags: &[&flag, value], ..Default::default() }, "flag --"),
+            (Situation { environment: &[(&variable, value)], ..Default::default() }, "env ZBL_"),
+            (Situation { file: &file, ..Default::default() }, "file /"),
+        ];
+        for (situation, layer) in situations {
+            let (_, effective) = situation.resolve().unwrap();
+            let origin = origin(&effective, setting.name).to_string();
+            assert!(origin.starts_with(layer), "{}: {origin}", setting.name);
+        }
+    }
+}
+
+#[test]
+fn bad_values_are_refused_by_the_name_they_were_given_under() {
+    let flags: [(&[&str], &str); 10] = [
+        (&["--pool-size", "0"], "flag --pool-size: `0` is not a whole number from 1 to 128"),
+        (&["--pool-size", "-1"], "flag --pool-size: `-1`"),
+        (&["--grpc-addr", "localhost:1"], "flag --grpc-addr: `localhost:1` is not IP:PORT"),
+        (&["--lock-wait", "1500ms"], "flag --lock-wait: `1500ms` is not a whole number of seconds"),
+        (&["--lock-wait", "0s"], "flag --lock-wait: `0s` is not a time from 1s"),
+        (&["--heartbeat", "2 days"], "flag --heartbeat: `2 days`"),
+        (&["--demo-account", "yes"], "flag --demo-account: `yes` is not auto, true or false"),
+        (&["--log", "a=b=c"], "flag --log: `a=b=c`"),
+        (&["--log-format", "xml"], "flag --log-format: `xml` is not auto, text or json"),
+        (&["--database-url", "postgres://u:p@h/d"], "flag --database-url: unsupported scheme `postgres`"),
+    ];
+    for (flags, expected) in flags {
+        let message = Situation { flags, ..Default::default() }.refused();
+        assert!(message.starts_with(expected), "{message}");
+    }
+    let message = Situation { environment: &[("ZBL_MAX_ATTEMPTS", "many")], ..Default::default() }.refused();
+    assert!(message.starts_with("env ZBL_MAX_ATTEMPTS: `many`"), "{message}");
+    let message = Situation { environment: &[("DATABASE_URL", "mysql://h")], ..Default::default() }.refused();
+    assert!(message.starts_with("env DATABASE_URL: no user"), "{message}");
+    for (file, expected) in [
+        ("max_attempts = 0", "zbl.toml, key max_attempts: `0`"),
+        ("max_attempts = 1.5", "expected a string, an integer or a boolean, found float"),
+        ("[heartbeat]\nx = 1", "found table"),
+        ("pool_sise = 4", "unknown key `pool_sise` in "),
+        ("pool_sise = 4", "zbl.toml; did you mean `pool_size`?"),
+        ("database-url = 'sqlite://x'", "did you mean `database_url`?"),
+        ("qqq = 4", "unknown key `qqq`"),
+        ("pool_size = ", "is not valid TOML"),
+    ] {
+        let message = Situation { file, ..Default::default() }.refused();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_lower_layer_is_not_checked_when_a_higher_one_decides() {
+    let situation = Situation { flags: &["--pool-size", "2"], file: "pool_size = 'many'", ..Default::default() };
+    assert_eq!(situation.resolve().unwrap().0.pool_size, 2);
+}
+
+#[test]
+fn the_demo_account_is_opened_on_loopback_alone_unless_said() {
+    let cases: [(&[&str], bool); 5] = [
+        (&["--grpc-addr", "127.0.0.9:1"], true),
+        (&["--grpc-addr", "[::1]:1"], true),
+        (&["--grpc-addr", "0.0.0.0:1"], false),
+        (&["--grpc-addr", "0.0.0.0:1", "--demo-account", "true"], true),
+        (&["--demo-account", "false"], false),
+    ];
+    for (flags, expected) in cases {
+        let (config, _) = Situation { flags, ..Default::default() }.resolve().unwrap();
+        assert_eq!(config.demo_account, expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn the_listing_is_aligned_and_keeps_secrets() {
+    let situation = Situation {
+        flags: &["--lab-token", "tok3n", "--database-url", "mysql://root:s3cret@db/zbl"],
+        environment: &[("ZBL_POOL_SIZE", "8")],
+        ..Default::default()
+    };
+    let (config, effective) = situation.resolve().unwrap();
+    assert_eq!(config.lab_token.as_ref().map(Secret::expose), Some("tok3n"));
+    let (text, json) = (as_text(&effective), as_json(&effective));
+    assert!(text.contains("database_url       mysql://root:***@db/zbl  flag --database-url\n"), "{text}");
+    assert!(text.contains("pool_size          8                        env ZBL_POOL_SIZE\n"), "{text}");
+    assert_eq!(json["pool_size"], serde_json::json!({"value": "8", "source": "env", "from": "ZBL_POOL_SIZE"}));
+    assert_eq!(json["lab_token"]["value"], "***");
+    for shown in [text, json.to_string(), format!("{config:?}{effective:?}")] {
+        assert!(!shown.contains("tok3n") && !shown.contains("s3cret"), "{shown}");
+    }
+}

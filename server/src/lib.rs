@@ -1,0 +1,22 @@
+//! The account service: every concurrency-control strategy over one journal, and the timeline that shows them at work.
+//!
+//! Calls flow one way: `rpc` → [`ledger`] → [`strategy`] → [`store`]; [`account`] holds the rules and [`error`] the one
+//! domain error. Only [`app`] knows everything.
+
+pub mod account;
+pub mod app;
+pub mod banner;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod gate;
+pub mod healthcheck;
+pub mod http;
+pub mod ledger;
+pub mod listeners;
+pub mod logging;
+pub mod rpc;
+pub mod shutdown;
+pub mod store;
+pub mod strategy;
+pub mod timeline;

@@ -1,0 +1,32 @@
+//! Log lines: to stderr alone, because stdout belongs to the banner and to answers. Refuses to choose a level or a
+//! format; the configuration has.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::config::{Config, LogFormat};
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// The filter does not parse, or logging was started before.
+pub fn start(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let terminal = io::stderr().is_terminal();
+    let json = match config.log_format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
+    };
+    let lines = fmt::layer().with_writer(io::stderr);
+    let subscriber = tracing_subscriber::registry().with(EnvFilter::try_new(&config.log)?);
+    if json {
+        subscriber.with(lines.json().flatten_event(true)).try_init()?;
+    } else if terminal {
+        // Colours are the layer's own choice here: it honours NO_COLOR.
+        subscriber.with(lines).try_init()?;
+    } else {
+        subscriber.with(lines.with_ansi(false)).try_init()?;
+    }
+    Ok(())
+}

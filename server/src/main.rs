@@ -1,0 +1,82 @@
+//! `zbl-server`, as a process: command line in, exit code out. 0 is success, 1 a failure at run time, 2 a command line
+//! or setting that cannot be followed.
+
+use std::{
+    env,
+    error::Error,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use tokio::runtime::Runtime;
+use zbl_server::{
+    app::App,
+    banner::banner,
+    cli::{Command, Invocation, UsageError},
+    config::{self, Config},
+    healthcheck,
+    listeners::Listeners,
+    logging,
+    shutdown::Shutdown,
+};
+
+const FAILURE: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match Invocation::parse(env::args_os(), &config::process_environment, Path::new("")) {
+        Ok(invocation) => invocation,
+        Err(UsageError::CommandLine(message)) => {
+            // Help goes to stdout with 0, a usage error to stderr with 2; a closed pipe changes neither.
+            let _ = message.print();
+            return ExitCode::from(if message.use_stderr() { USAGE } else { 0 });
+        }
+        Err(UsageError::Config(error)) => return complain(&error, USAGE),
+    };
+    match run(invocation) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => complain(&*error, FAILURE),
+    }
+}
+
+fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Config { json: false } => Ok(write!(io::stdout(), "{}", config::as_text(&effective))?),
+        Command::Config { json: true } => Ok(writeln!(io::stdout(), "{:#}", config::as_json(&effective))?),
+        Command::Healthcheck => Ok(Runtime::new()?.block_on(healthcheck::probe(config.grpc_addr))?),
+        Command::Serve => {
+            logging::start(&config)?;
+            let runtime = Runtime::new()?;
+            let outcome = runtime.block_on(serve(config));
+            // Nothing that still hangs on another thread may keep the process alive.
+            runtime.shutdown_background();
+            outcome
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    let Shutdown { asked, insisted } = Shutdown::listen()?;
+    let listeners = Listeners::bind(&config).await?;
+    let addresses = listeners.addresses()?;
+    let app = App::open(config.clone()).await?;
+    // Nobody reading it is no reason not to serve.
+    let _ = write!(io::stdout(), "{}", banner(&config, app.store_name(), addresses));
+    let asked = async { _ = asked.await };
+    tokio::select! {
+        served = app.serve(listeners, asked) => Ok(served?),
+        Ok(()) = insisted => Err("told to stop a second time: calls in flight were cut off".into()),
+    }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints an error with its causes; where stderr is closed, the exit code alone tells.
+fn complain(error: &dyn Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,15 @@
+//! gRPC: the only rooms where tonic's types and the contract's messages are known. Each handler reads its request
+//! (`convert`), asks the ledger, and writes its answer; `status` alone turns errors into statuses.
+
+mod account;
+mod convert;
+mod deadline;
+mod lab;
+mod status;
+mod timeline;
+
+pub use self::{
+    account::AccountRpc,
+    lab::{LabAccess, LabRpc},
+    timeline::Watch,
+};

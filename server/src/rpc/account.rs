@@ -1,0 +1,192 @@
+//! `AccountService`: one method per RPC, each the same three steps (read, ask the ledger, answer).
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use zbl_proto::{
+    REPLAYED_KEY,
+    v1::{self, account_service_server::AccountService},
+};
+
+use super::{convert, deadline::within, status::status, timeline::Watch};
+use crate::{
+    account::{Direction, Receipt},
+    error::Error,
+    ledger::{Fate, Ledger, Resolve},
+};
+
+/// The service.
+pub struct AccountRpc {
+    ledger: Arc<Ledger>,
+    watch: Watch,
+}
+
+impl AccountRpc {
+    /// The service over a ledger, with the timeline's streams served by `watch`.
+    pub const fn new(ledger: Arc<Ledger>, watch: Watch) -> Self {
+        Self { ledger, watch }
+    }
+
+    async fn apply(&self, request: &Request<impl Sized>, order: Order<'_>) -> Result<Receipt, Status> {
+        let work = async {
+            let change = convert::change(order.user_id, order.direction, order.amount, order.request_id)?;
+            self.ledger.apply(change, convert::strategy(order.strategy)?).await
+        };
+        within(request.metadata(), work).await.map_err(|error| status(&error))
+    }
+}
+
+/// What Deduct and Deposit have in common.
+struct Order<'a> {
+    direction: Direction,
+    user_id: i64,
+    amount: &'a str,
+    request_id: &'a str,
+    strategy: &'a str,
+}
+
+/// An answer, marked when it repeats an earlier one.
+fn answer<T>(message: T, replayed: bool) -> Response<T> {
+    let mut response = Response::new(message);
+    if replayed {
+        response.metadata_mut().insert(REPLAYED_KEY, tonic::metadata::MetadataValue::from_static("true"));
+    }
+    response
+}
+
+#[tonic::async_trait]
+impl AccountService for AccountRpc {
+    async fn open_account(
+        &self,
+        request: Request<v1::OpenAccountRequest>,
+    ) -> Result<Response<v1::OpenAccountResponse>, Status> {
+        let message = request.get_ref();
+        let opening = if message.opening_balance.is_empty() { "0" } else { &message.opening_balance };
+        let work = async {
+            let user_id = convert::new_user_id(message.user_id)?;
+            let balance = convert::balance("opening_balance", opening)?;
+            let request_id = convert::request_id(&message.request_id)?;
+            Ok::<_, Error>((self.ledger.open(user_id, balance, request_id).await?, request_id))
+        };
+        let (opened, request_id) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let message = v1::OpenAccountResponse {
+            user_id: opened.user_id,
+            balance: opened.state.balance.to_string(),
+            version: opened.state.version,
+            request_id: request_id.to_string(),
+        };
+        Ok(answer(message, opened.replayed))
+    }
+
+    async fn deduct(&self, request: Request<v1::DeductRequest>) -> Result<Response<v1::DeductResponse>, Status> {
+        let v1::DeductRequest { user_id, amount, request_id, strategy } = request.get_ref();
+        let order = Order { direction: Direction::Deduct, user_id: *user_id, amount, request_id, strategy };
+        let receipt = self.apply(&request, order).await?;
+        let replayed = receipt.is_replay();
+        Ok(answer(convert::deduct_response(receipt), replayed))
+    }
+
+    async fn deposit(&self, request: Request<v1::DepositRequest>) -> Result<Response<v1::DepositResponse>, Status> {
+        let v1::DepositRequest { user_id, amount, request_id, strategy } = request.get_ref();
+        let order = Order { direction: Direction::Deposit, user_id: *user_id, amount, request_id, strategy };
+        let receipt = self.apply(&request, order).await?;
+        let replayed = receipt.is_replay();
+        Ok(answer(convert::deposit_response(receipt), replayed))
+    }
+
+    async fn get_balance(
+        &self,
+        request: Request<v1::GetBalanceRequest>,
+    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        let work = async {
+            let user_id = convert::user_id(request.get_ref().user_id)?;
+            Ok::<_, Error>((user_id, self.ledger.state(user_id).await?))
+        };
+        let (user_id, state) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let balance = state.balance.to_string();
+        Ok(Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version }))
+    }
+
+    async fn get_deduction(
+        &self,
+        request: Request<v1::GetDeductionRequest>,
+    ) -> Result<Response<v1::GetDeductionResponse>, Status> {
+        let message = request.get_ref();
+        let resolve = if message.resolve { Resolve::Finally } else { Resolve::Look };
+        let work = async {
+            let user_id = convert::user_id(message.user_id)?;
+            self.ledger.fate(user_id, convert::given_request_id(&message.request_id)?, resolve).await
+        };
+        let fate = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        Ok(Response::new(match fate {
+            Fate::Journaled(entry) => v1::GetDeductionResponse {
+                state: v1::DeductionState::Succeeded.into(),
+                kind: convert::kind(entry.kind).into(),
+                receipt: Some(convert::deduct_response(Receipt::replayed(entry))),
+                r#final: true,
+            },
+            Fate::Voided => v1::GetDeductionResponse {
+                state: v1::DeductionState::Voided.into(),
+                kind: v1::EntryKind::Void.into(),
+                receipt: None,
+                r#final: true,
+            },
+            Fate::NotFound => v1::GetDeductionResponse {
+                state: v1::DeductionState::NotFound.into(),
+                kind: v1::EntryKind::Unspecified.into(),
+                receipt: None,
+                r#final: false,
+            },
+        }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<v1::ListEntriesRequest>,
+    ) -> Result<Response<v1::ListEntriesResponse>, Status> {
+        let message = request.get_ref();
+        let work = async {
+            let user_id = convert::user_id(message.user_id)?;
+            let size = convert::page_size(message.page_size)?;
+            let after = convert::page_token(&message.page_token)?;
+            // One more than a page, to know whether another follows.
+            let mut entries = self.ledger.entries(user_id, after, size + 1).await?;
+            let more = entries.len() as i64 > size;
+            if more {
+                entries.pop();
+            }
+            let next = if more { entries.last().map(convert::next_page_token) } else { None };
+            Ok::<_, Error>((entries, next.unwrap_or_default()))
+        };
+        let (entries, next_page_token) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let entries = entries.into_iter().map(convert::entry).collect();
+        Ok(Response::new(v1::ListEntriesResponse { entries, next_page_token }))
+    }
+
+    async fn list_strategies(
+        &self,
+        _: Request<v1::ListStrategiesRequest>,
+    ) -> Result<Response<v1::ListStrategiesResponse>, Status> {
+        let strategies = self.ledger.strategies().map(|(row, unavailable)| v1::Strategy {
+            name: row.name.to_owned(),
+            guarantee: convert::guarantee(row.guarantee).into(),
+            summary: row.summary.to_owned(),
+            available: unavailable.is_none(),
+            unavailable_reason: unavailable.unwrap_or_default().to_owned(),
+        });
+        Ok(Response::new(v1::ListStrategiesResponse {
+            strategies: strategies.collect(),
+            default_strategy: self.ledger.default_strategy().to_owned(),
+            store: self.ledger.bench().store.name().to_owned(),
+        }))
+    }
+
+    type StreamTimelineStream = super::timeline::EventStream;
+
+    async fn stream_timeline(
+        &self,
+        request: Request<v1::StreamTimelineRequest>,
+    ) -> Result<Response<Self::StreamTimelineStream>, Status> {
+        self.watch.stream(request.get_ref()).map(Response::new).map_err(|error| status(&error))
+    }
+}

@@ -1,0 +1,104 @@
+//! From the domain's errors to gRPC statuses: one table, exhaustive. Every status carries `google.rpc.ErrorInfo`, whose
+//! reason alone tells the effect; BadRequest, RetryInfo and QuotaFailure where they help.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use zbl_proto::ERROR_DOMAIN;
+
+use crate::{
+    account::Refusal,
+    error::{Error, Invalid, InvalidReason, LabRefusal, UnknownCause},
+};
+
+/// When to come back after contention: a few hot transactions later.
+const RETRY_CONTENDED: Duration = Duration::from_millis(20);
+
+/// When to come back after overload: long enough for a queue of work to drain.
+const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+
+/// The status of an error. Failures that an operator should know of are logged here, and nowhere else.
+pub(super) fn status(error: &Error) -> Status {
+    let (code, reason) = code_and_reason(error);
+    match error {
+        Error::Bug(_) => tracing::error!(reason, "{error}"),
+        Error::BackendDown(_) | Error::OutcomeUnknown { .. } | Error::Overloaded(_) => {
+            tracing::warn!(reason, "{error}")
+        }
+        _ => tracing::debug!(reason, "{error}"),
+    }
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata(error));
+    match error {
+        Error::Invalid(Invalid { field, description, .. }) => {
+            details.add_bad_request_violation(*field, description);
+        }
+        Error::Contended { .. } => {
+            details.set_retry_info(Some(RETRY_CONTENDED));
+        }
+        Error::Overloaded(description) => {
+            details.set_retry_info(Some(RETRY_OVERLOADED));
+            details.add_quota_failure_violation("server", description);
+        }
+        _ => {}
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+const fn code_and_reason(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::Invalid(Invalid { reason, .. }) => (
+            Code::InvalidArgument,
+            match reason {
+                InvalidReason::Amount => "INVALID_AMOUNT",
+                InvalidReason::UserId => "INVALID_USER_ID",
+                InvalidReason::RequestId => "INVALID_REQUEST_ID",
+                InvalidReason::UnknownStrategy => "UNKNOWN_STRATEGY",
+                InvalidReason::Page => "INVALID_PAGE",
+                InvalidReason::Resume => "INVALID_RESUME",
+            },
+        ),
+        Error::Refused(refusal) => match refusal {
+            Refusal::AccountNotFound { .. } => (Code::NotFound, "ACCOUNT_NOT_FOUND"),
+            Refusal::AccountExists { .. } => (Code::AlreadyExists, "ACCOUNT_EXISTS"),
+            Refusal::InsufficientBalance { .. } => (Code::FailedPrecondition, "INSUFFICIENT_BALANCE"),
+            Refusal::BalanceOverflow { .. } => (Code::FailedPrecondition, "BALANCE_OVERFLOW"),
+            Refusal::RequestIdReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
+        },
+        Error::Contended { .. } => (Code::Aborted, "CONTENDED"),
+        Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, "STRATEGY_UNAVAILABLE"),
+        Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
+        Error::BackendDown(_) => (Code::Unavailable, "BACKEND_DOWN"),
+        Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
+        Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => (Code::Unknown, "OUTCOME_UNKNOWN"),
+        Error::LabRefused(LabRefusal::Disabled) => (Code::PermissionDenied, "LAB_DISABLED"),
+        Error::LabRefused(LabRefusal::Unauthenticated) => (Code::Unauthenticated, "LAB_TOKEN_INVALID"),
+        Error::Bug(_) => (Code::Internal, "BUG"),
+    }
+}
+
+/// The values a program would otherwise have to read out of the message.
+fn metadata(error: &Error) -> HashMap<String, String> {
+    let pairs: Vec<(&str, String)> = match error {
+        Error::Invalid(invalid) => vec![("field", invalid.field.to_owned())],
+        Error::Refused(refusal) => match refusal {
+            Refusal::AccountNotFound { user_id } | Refusal::AccountExists { user_id } => {
+                vec![("user_id", user_id.to_string())]
+            }
+            Refusal::InsufficientBalance { balance, amount } | Refusal::BalanceOverflow { balance, amount } => {
+                vec![("balance", balance.to_string()), ("amount", amount.to_string())]
+            }
+            Refusal::RequestIdReused { request_id, found } => {
+                vec![("request_id", request_id.to_string()), ("journaled", found.to_string())]
+            }
+        },
+        Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
+        Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
+        Error::Overloaded(_)
+        | Error::BackendDown(_)
+        | Error::OutcomeUnknown { .. }
+        | Error::LabRefused(_)
+        | Error::Bug(_) => Vec::new(),
+    };
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}

@@ -1,0 +1,127 @@
+//! An application under test, over each store that there is.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+use uuid::Uuid;
+use zbl_server::{
+    account::{Change, Direction, Entry, Money},
+    app::App,
+    cli::Invocation,
+    config::Config,
+    gate::Gates,
+    ledger::Ledger,
+    timeline::{Event, Race, Span},
+};
+
+/// How long a condition may take to come true; it is waited for, never assumed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A database for one test.
+pub struct Database {
+    pub url: String,
+    /// Removed with the test.
+    _directory: Option<TempDir>,
+}
+
+impl Database {
+    /// An empty SQLite file.
+    pub fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { url: format!("sqlite://{}", directory.path().join("zbl.db").display()), _directory: Some(directory) }
+    }
+
+    /// An empty database on the shared MariaDB, or on the server given for the suite.
+    pub fn mysql() -> Self {
+        Self { url: test_support::fresh_database().unwrap(), _directory: None }
+    }
+
+    /// One of each kind.
+    pub fn each() -> [Self; 2] {
+        [Self::sqlite(), Self::mysql()]
+    }
+}
+
+/// A configuration from command-line words.
+pub fn config(url: &str, words: &[&str]) -> Config {
+    let fixed = ["zbl-server", "--demo-account=false", "--database-url", url];
+    let words = fixed.iter().chain(words).map(Into::into);
+    Invocation::parse(words, &|_| None, Path::new("/nowhere")).unwrap().config
+}
+
+/// A ledger with gates.
+pub struct Bench {
+    pub ledger: Arc<Ledger>,
+    pub gates: Arc<Gates>,
+}
+
+impl Bench {
+    pub async fn open(url: &str, words: &[&str]) -> Self {
+        let gates = Arc::new(Gates::default());
+        let app = App::with_gates(config(url, words), Some(Arc::clone(&gates))).await.unwrap();
+        Self { ledger: Arc::clone(app.ledger()), gates }
+    }
+
+    /// A new account.
+    pub async fn account(&self, opening: &str) -> i64 {
+        self.ledger.open(0, money(opening), Uuid::new_v4()).await.unwrap().user_id
+    }
+
+    pub async fn balance(&self, user_id: i64) -> Money {
+        self.ledger.state(user_id).await.unwrap().balance
+    }
+
+    pub async fn journal(&self, user_id: i64) -> Vec<Entry> {
+        self.ledger.entries(user_id, 0, 1000).await.unwrap()
+    }
+
+    /// The spans of one request, in order.
+    pub fn spans(&self, request_id: Uuid) -> Vec<Span> {
+        let of_request = |event| match event {
+            Event::Span(span) if span.request_id == request_id => Some(span),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(of_request).collect()
+    }
+
+    /// The races of one account.
+    pub fn races(&self, user_id: i64) -> Vec<Race> {
+        let of_user = |event| match event {
+            Event::Race(race) if race.user_id == user_id => Some(race),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(of_user).collect()
+    }
+
+    fn events(&self) -> Vec<Event> {
+        let timeline = &self.ledger.bench().timeline;
+        let (mut events, mut after) = (Vec::new(), 0);
+        loop {
+            let batch = timeline.after(after, 0);
+            if batch.up_to == after {
+                return events;
+            }
+            after = batch.up_to;
+            events.extend(batch.events.into_iter().map(|(_, event)| event));
+        }
+    }
+}
+
+pub fn money(text: &str) -> Money {
+    Money::parse_signed(text).unwrap()
+}
+
+/// A deduction of 10.00.
+pub fn deduction(user_id: i64) -> Change {
+    Change { user_id, request_id: Uuid::new_v4(), direction: Direction::Deduct, amount: money("10.00") }
+}
+
+/// Waits until `condition` holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("never happened: {what}"));
+}

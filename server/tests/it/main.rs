@@ -1,0 +1,8 @@
+//! The server against real databases: schedules (gates), cuts (the COMMIT proxy), cancellation, and the wire.
+
+mod app;
+mod cancellation;
+mod cuts;
+mod idempotency;
+mod schedules;
+mod wire;

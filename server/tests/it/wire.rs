@@ -1,0 +1,1 @@
+//! The service as callers meet it: over the wire.

@@ -1,0 +1,75 @@
+//! The one error of this crate. Every message names the fix or carries the output that shows it.
+
+use std::{fmt, io, time::Duration};
+
+/// Why a server, a client or a process could not do what a test asked of it.
+///
+/// It can be cloned, because every test that shares a server that did not start is told why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// No MariaDB or MySQL server program was found.
+    ServerMissing,
+    /// No `mariadb` or `mysql` client program was found.
+    ClientMissing,
+    /// The operating system refused something.
+    System {
+        /// What was being done.
+        doing: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// A process ended, or stayed silent, before it was ready.
+    NotReady {
+        /// The process and what was waited for.
+        what: String,
+        /// The end of what the process printed.
+        output: String,
+    },
+    /// Something did not happen in time.
+    TimedOut {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// The database refused a statement.
+    Sql {
+        /// The statement.
+        sql: String,
+        /// What the database said.
+        reason: String,
+    },
+    /// A text is not a `mysql://` URL.
+    Url {
+        /// What is wrong with it; the URL itself may hold a password and is not repeated.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Wraps an operating system error with what was being done.
+    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::System { doing: doing.into(), reason: error.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServerMissing => f.write_str(
+                "no MariaDB or MySQL server found; run: apt-get install -y mariadb-server \
+                 (or name a running one in ZBL_TEST_MYSQL_URL)",
+            ),
+            Self::ClientMissing => {
+                f.write_str("no `mariadb` or `mysql` client found; run: apt-get install -y mariadb-client")
+            }
+            Self::System { doing, reason } => write!(f, "{doing}: {reason}"),
+            Self::NotReady { what, output } => write!(f, "{what}; its last output:\n{output}"),
+            Self::TimedOut { what, waited } => write!(f, "{what}: not within {waited:?}"),
+            Self::Sql { sql, reason } => write!(f, "`{sql}`: {reason}"),
+            Self::Url { reason } => write!(f, "not a mysql:// URL (mysql://user[:password]@host[:port]/db): {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
