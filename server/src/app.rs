@@ -57,13 +57,8 @@ pub enum Error {
     #[error("{0}")]
     Store(#[from] store::Error),
     /// The configured strategy is not in the registry.
-    #[error("unknown strategy `{name}` (--strategy); choose one of {known}")]
-    UnknownStrategy {
-        /// The name given.
-        name: String,
-        /// The names there are.
-        known: String,
-    },
+    #[error(transparent)]
+    Strategy(#[from] strategy::Unknown),
     /// The demo account cannot be opened.
     #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
     DemoAccount(#[source] error::Error),
@@ -86,6 +81,8 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        // First, because it is the one thing that can be wrong without touching the database.
+        let default_strategy = strategy::find(&config.strategy)?;
         let bench = Workbench {
             store: open_store(&config).await?,
             timeline: Arc::new(Timeline::new(config.timeline_capacity)),
@@ -97,8 +94,7 @@ impl App {
             settle_timeout: config.settle_timeout,
             max_in_flight: MAX_IN_FLIGHT,
         };
-        let ledger = Ledger::new(bench, limits, &config.strategy)
-            .map_err(|name| Error::UnknownStrategy { name, known: strategy::names() })?;
+        let ledger = Ledger::new(bench, limits, default_strategy);
         let app = Self { config, ledger: Arc::new(ledger) };
         if app.config.demo_account {
             app.open_demo_account().await?;

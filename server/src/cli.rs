@@ -8,7 +8,10 @@ use std::{
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{self, Config, ConfigError, Effective, Environment};
+use crate::{
+    config::{self, Config, ConfigError, Effective, Environment, Origin},
+    strategy,
+};
 
 /// An account service that never loses a cent under concurrency, and the instrument that proves it.
 #[derive(Debug, Parser)]
@@ -30,19 +33,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Break it, show it, cure it: attack every strategy and judge each by what it promises
+    Demo {
+        /// End afterwards instead of serving on until Ctrl-C; the default when stdout is no terminal
+        #[arg(long)]
+        exit: bool,
+        /// Write the results as JSON to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck,
-}
-
-/// How to run the demo. The database is a setting like any other: `zbl-server demo --database-url mysql://…`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
-pub struct DemoArgs {
-    /// End after the verdict instead of serving on (the default when stdout is no terminal)
-    #[arg(long)]
-    pub exit: bool,
-    /// Write every run's result to this file
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }
 
 /// A command line, understood.
@@ -65,6 +66,9 @@ pub enum UsageError {
     /// A setting is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The strategy named is not in the registry.
+    #[error("--strategy: {0}")]
+    Strategy(#[from] strategy::Unknown),
 }
 
 impl Invocation {
@@ -82,8 +86,15 @@ impl Invocation {
         // Settings are global arguments, and clap hands those down: the innermost matches have them all.
         let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
         let (config, effective) = Config::resolve(innermost, environment, directory)?;
+        strategy::find(&config.strategy)?;
         Ok(Self { command, config, effective })
     }
+}
+
+/// Whether somebody named a database, or the default is all there is.
+#[must_use]
+pub fn database_is_given(effective: &[Effective]) -> bool {
+    effective.iter().any(|effective| effective.setting.name == "database_url" && effective.origin != Origin::Default)
 }
 
 #[cfg(test)]

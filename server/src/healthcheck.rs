@@ -16,10 +16,10 @@ const DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
     /// Nobody answers at the address.
-    #[error("nothing answers at {0}: {1}")]
+    #[error("nothing answers at {0}")]
     Unreachable(SocketAddr, #[source] TransportError),
     /// The answer is an error.
-    #[error("{0} refuses the question: {1}")]
+    #[error("{0} refuses the question")]
     Refused(SocketAddr, #[source] Box<tonic::Status>),
     /// The answer is another than SERVING.
     #[error("{0} says {1}")]

@@ -51,9 +51,15 @@ pub struct Limits {
 pub struct Ledger {
     bench: Workbench,
     limits: Limits,
-    strategies: Vec<(&'static Row, Result<Box<dyn Strategy>, String>)>,
-    default_strategy: &'static str,
+    strategies: Vec<Registered>,
+    default_strategy: &'static Row,
     in_flight: Arc<Semaphore>,
+}
+
+/// A row of the registry, and the strategy or what it lacks here.
+struct Registered {
+    row: &'static Row,
+    built: Result<Box<dyn Strategy>, String>,
 }
 
 /// Why a failed attempt is made again, or what the call ends in.
@@ -64,27 +70,23 @@ enum Next {
 
 impl Ledger {
     /// A ledger over a workbench. `default_strategy` is used where a request names none.
-    ///
-    /// # Errors
-    /// The name, when it is not in the registry.
-    pub fn new(bench: Workbench, limits: Limits, default_strategy: &str) -> Result<Self, String> {
-        let row = REGISTRY.iter().find(|row| row.name == default_strategy).ok_or(default_strategy)?;
-        Ok(Self {
+    pub fn new(bench: Workbench, limits: Limits, default_strategy: &'static Row) -> Self {
+        Self {
             bench,
             limits,
-            strategies: REGISTRY.iter().map(|row| (row, (row.build)())).collect(),
-            default_strategy: row.name,
+            strategies: REGISTRY.iter().map(|row| Registered { row, built: (row.build)() }).collect(),
+            default_strategy,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
-        })
+        }
     }
 
     /// Every strategy, with the reason where it is not available.
     pub fn strategies(&self) -> impl Iterator<Item = (&'static Row, Option<&str>)> {
-        self.strategies.iter().map(|(row, built)| (*row, built.as_ref().err().map(String::as_str)))
+        self.strategies.iter().map(|strategy| (strategy.row, strategy.built.as_ref().err().map(String::as_str)))
     }
 
     /// The strategy of requests that name none.
-    pub const fn default_strategy(&self) -> &'static str {
+    pub const fn default_strategy(&self) -> &'static Row {
         self.default_strategy
     }
 
@@ -98,8 +100,12 @@ impl Ledger {
     /// # Errors
     /// [`Error::BackendDown`] and its like when the database cannot be asked.
     pub async fn blocked(&self) -> Result<u64, Error> {
-        let here: usize =
-            self.strategies.iter().filter_map(|(_, built)| built.as_ref().ok()).map(|s| s.waiting()).sum();
+        let here: usize = self
+            .strategies
+            .iter()
+            .filter_map(|strategy| strategy.built.as_ref().ok())
+            .map(|built| built.waiting())
+            .sum();
         Ok(here as u64 + self.bench.store.lock_waits().await.map_err(backend)?)
     }
 
@@ -108,9 +114,9 @@ impl Ledger {
     ///
     /// # Errors
     /// Any [`Error`]; see its variants for the effect.
-    pub async fn apply(self: &Arc<Self>, change: Change, strategy: Option<&'static str>) -> Result<Receipt, Error> {
-        let name = strategy.unwrap_or(self.default_strategy);
-        self.detached(move |ledger| async move { ledger.run(change, name).await }).await
+    pub async fn apply(self: &Arc<Self>, change: Change, strategy: Option<&'static Row>) -> Result<Receipt, Error> {
+        let row = strategy.unwrap_or(self.default_strategy);
+        self.detached(move |ledger| async move { ledger.run(change, row).await }).await
     }
 
     /// Runs `work` in its own task, if there is room for another.
@@ -131,9 +137,10 @@ impl Ledger {
         task.await.map_err(|error| Error::Bug(format!("the operation's task ended early: {error}")))?
     }
 
-    async fn run(&self, change: Change, name: &'static str) -> Result<Receipt, Error> {
-        let Some((row, built)) = self.strategies.iter().find(|(row, _)| row.name == name) else {
-            return Err(Error::Bug(format!("strategy {name} passed validation and is not in the registry")));
+    async fn run(&self, change: Change, row: &'static Row) -> Result<Receipt, Error> {
+        let Some(Registered { built, .. }) = self.strategies.iter().find(|strategy| strategy.row.name == row.name)
+        else {
+            return Err(Error::Bug(format!("strategy {} is not in the registry", row.name)));
         };
         let strategy =
             built.as_ref().map_err(|reason| Error::StrategyUnavailable { name: row.name, reason: reason.clone() })?;

@@ -4,7 +4,8 @@
 use std::{
     env,
     error::Error,
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    iter,
     path::Path,
     process::ExitCode,
 };
@@ -13,8 +14,9 @@ use tokio::runtime::Runtime;
 use zbl_server::{
     app::App,
     banner::banner,
-    cli::{Command, Invocation, UsageError},
+    cli::{self, Command, Invocation, UsageError},
     config::{self, Config},
+    demo::{Afterwards, Demo, Keep},
     healthcheck,
     listeners::Listeners,
     logging,
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
             let _ = message.print();
             return ExitCode::from(if message.use_stderr() { USAGE } else { 0 });
         }
-        Err(UsageError::Config(error)) => return complain(&error, USAGE),
+        Err(error) => return complain(&error, USAGE),
     };
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,15 +48,26 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
         Command::Config { json: false } => Ok(write!(io::stdout(), "{}", config::as_text(&effective))?),
         Command::Config { json: true } => Ok(writeln!(io::stdout(), "{:#}", config::as_json(&effective))?),
         Command::Healthcheck => Ok(Runtime::new()?.block_on(healthcheck::probe(config.grpc_addr))?),
+        Command::Demo { exit, json } => {
+            logging::start(&config)?;
+            let stay = !exit && io::stdout().is_terminal();
+            let afterwards = if stay { Afterwards::Serve } else { Afterwards::Exit };
+            let keep = if cli::database_is_given(&effective) { Keep::Configured } else { Keep::Nothing };
+            run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
+        }
         Command::Serve => {
             logging::start(&config)?;
-            let runtime = Runtime::new()?;
-            let outcome = runtime.block_on(serve(config));
-            // Nothing that still hangs on another thread may keep the process alive.
-            runtime.shutdown_background();
-            outcome
+            run_to_end(serve(config))
         }
     }
+}
+
+fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
+    let runtime = Runtime::new()?;
+    let outcome = runtime.block_on(work);
+    // Nothing that still hangs on another thread may keep the process alive.
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
@@ -75,8 +88,15 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Prints an error with its causes; where stderr is closed, the exit code alone tells.
+/// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone
+/// tells.
 fn complain(error: &dyn Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {error}");
+    let mut message = error.to_string();
+    for cause in iter::successors(error.source(), |cause| (*cause).source()).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    let _ = writeln!(io::stderr(), "error: {message}");
     ExitCode::from(code)
 }

@@ -8,6 +8,7 @@ mod lab;
 mod status;
 mod timeline;
 
+pub(crate) use self::convert::{race as race_message, span as span_message};
 pub use self::{
     account::AccountRpc,
     lab::{LabAccess, LabRpc},

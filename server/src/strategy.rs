@@ -110,7 +110,18 @@ pub struct Row {
 pub const REGISTRY: &[Row] =
     &[none::ROW, mutex::ROW, optimistic::ROW, pessimistic::ROW, atomic::ROW, serializable::ROW];
 
-/// The names in the registry, for messages.
-pub fn names() -> String {
-    REGISTRY.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
+/// A name that is not in the registry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown strategy `{name}`; choose one of {}", REGISTRY.iter().map(|row| row.name).collect::<Vec<_>>().join(", "))]
+pub struct Unknown {
+    /// The name.
+    pub name: String,
+}
+
+/// The row of that name.
+///
+/// # Errors
+/// [`Unknown`], which lists the names there are.
+pub fn find(name: &str) -> Result<&'static Row, Unknown> {
+    REGISTRY.iter().find(|row| row.name == name).ok_or_else(|| Unknown { name: name.to_owned() })
 }

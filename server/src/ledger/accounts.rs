@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Ledger, backend, backoff};
 use crate::{
-    account::{Entry, EntryKind, Journaled, Money, NewEntry, Refusal, State},
+    account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
     store::{self, Isolation, RowLock, Transaction},
 };
@@ -112,7 +112,7 @@ impl Ledger {
                 },
                 Ok(Set::Found(entry)) => {
                     transaction.rollback().await;
-                    return repeated(setting, balance, *entry);
+                    return repeated(setting, balance, &entry);
                 }
                 Ok(Set::Exists) => {
                     transaction.rollback().await;
@@ -185,7 +185,7 @@ async fn write(
 
 /// The answer to a repeated OPEN or RESET. What must match is the balance it set; a RESET's delta depends on the balance
 /// it found, and one of an account that was not there was journaled as its OPEN.
-fn repeated(setting: Setting, balance: Money, entry: Entry) -> Result<Opened, Error> {
+fn repeated(setting: Setting, balance: Money, entry: &Entry) -> Result<Opened, Error> {
     let same_kind = match setting {
         Setting::Open => entry.kind == EntryKind::Open,
         Setting::Reset => matches!(entry.kind, EntryKind::Reset | EntryKind::Open),
@@ -194,8 +194,7 @@ fn repeated(setting: Setting, balance: Money, entry: Entry) -> Result<Opened, Er
         let state = State { balance, version: entry.version };
         return Ok(Opened { user_id: entry.user_id, state, replayed: true });
     }
-    let found = Journaled { kind: entry.kind, delta: entry.delta };
-    Err(Refusal::RequestIdReused { request_id: entry.request_id, found }.into())
+    Err(Refusal::RequestIdReused { request_id: entry.request_id, found: entry.journaled() }.into())
 }
 
 /// The id for the account that a request opens: a function of the request, so that a repeat opens no second one.

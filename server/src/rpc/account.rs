@@ -176,7 +176,7 @@ impl AccountService for AccountRpc {
         });
         Ok(Response::new(v1::ListStrategiesResponse {
             strategies: strategies.collect(),
-            default_strategy: self.ledger.default_strategy().to_owned(),
+            default_strategy: self.ledger.default_strategy().name.to_owned(),
             store: self.ledger.bench().store.name().to_owned(),
         }))
     }

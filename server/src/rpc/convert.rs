@@ -6,7 +6,7 @@ use zbl_proto::v1;
 use crate::{
     account::{self, Change, Direction, Entry, EntryKind, Money, Receipt},
     error::{Invalid, InvalidReason},
-    strategy::{self, Guarantee, REGISTRY},
+    strategy::{self, Guarantee, Row},
     timeline::{Contender, Noted, Phase, Race, Span},
 };
 
@@ -64,17 +64,16 @@ pub(super) fn balance(field: &'static str, text: &str) -> Result<Money, Invalid>
     money(field, text)
 }
 
-/// The registered name of a strategy; `None` for "".
-pub(super) fn strategy(name: &str) -> Result<Option<&'static str>, Invalid> {
+/// The row of a strategy; `None` for "".
+pub(super) fn strategy(name: &str) -> Result<Option<&'static Row>, Invalid> {
     if name.is_empty() {
         return Ok(None);
     }
-    let row = REGISTRY.iter().find(|row| row.name == name).ok_or_else(|| Invalid {
+    strategy::find(name).map(Some).map_err(|unknown| Invalid {
         field: "strategy",
         reason: InvalidReason::UnknownStrategy,
-        description: format!("unknown strategy; this server has {}", strategy::names()),
-    })?;
-    Ok(Some(row.name))
+        description: unknown.to_string(),
+    })
 }
 
 /// The change that a Deduct or Deposit asks for.
@@ -180,7 +179,7 @@ const fn phase(phase: Phase) -> v1::Phase {
     }
 }
 
-pub(super) fn span(span: &Span) -> v1::Span {
+pub(crate) fn span(span: &Span) -> v1::Span {
     let Noted { seen, written, destroyed } = span.noted;
     v1::Span {
         user_id: span.user_id,
@@ -210,7 +209,7 @@ fn contender(contender: &Contender) -> v1::Contender {
     }
 }
 
-pub(super) fn race(race: &Race) -> v1::Race {
+pub(crate) fn race(race: &Race) -> v1::Race {
     v1::Race {
         user_id: race.user_id,
         overwriter: Some(contender(&race.overwriter)),

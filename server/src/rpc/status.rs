@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use zbl_proto::ERROR_DOMAIN;
+use zbl_proto::{ERROR_DOMAIN, Reason};
 
 use crate::{
     account::Refusal,
@@ -21,10 +21,11 @@ const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
 /// The status of an error. Failures that an operator should know of are logged here, and nowhere else.
 pub(super) fn status(error: &Error) -> Status {
     let (code, reason) = code_and_reason(error);
+    let reason = reason.as_str();
     match error {
         Error::Bug(_) => tracing::error!(reason, "{error}"),
         Error::BackendDown(_) | Error::OutcomeUnknown { .. } | Error::Overloaded(_) => {
-            tracing::warn!(reason, "{error}")
+            tracing::warn!(reason, "{error}");
         }
         _ => tracing::debug!(reason, "{error}"),
     }
@@ -45,35 +46,35 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
-const fn code_and_reason(error: &Error) -> (Code, &'static str) {
+const fn code_and_reason(error: &Error) -> (Code, Reason) {
     match error {
         Error::Invalid(Invalid { reason, .. }) => (
             Code::InvalidArgument,
             match reason {
-                InvalidReason::Amount => "INVALID_AMOUNT",
-                InvalidReason::UserId => "INVALID_USER_ID",
-                InvalidReason::RequestId => "INVALID_REQUEST_ID",
-                InvalidReason::UnknownStrategy => "UNKNOWN_STRATEGY",
-                InvalidReason::Page => "INVALID_PAGE",
-                InvalidReason::Resume => "INVALID_RESUME",
+                InvalidReason::Amount => Reason::InvalidAmount,
+                InvalidReason::UserId => Reason::InvalidUserId,
+                InvalidReason::RequestId => Reason::InvalidRequestId,
+                InvalidReason::UnknownStrategy => Reason::UnknownStrategy,
+                InvalidReason::Page => Reason::InvalidPage,
+                InvalidReason::Resume => Reason::InvalidResume,
             },
         ),
         Error::Refused(refusal) => match refusal {
-            Refusal::AccountNotFound { .. } => (Code::NotFound, "ACCOUNT_NOT_FOUND"),
-            Refusal::AccountExists { .. } => (Code::AlreadyExists, "ACCOUNT_EXISTS"),
-            Refusal::InsufficientBalance { .. } => (Code::FailedPrecondition, "INSUFFICIENT_BALANCE"),
-            Refusal::BalanceOverflow { .. } => (Code::FailedPrecondition, "BALANCE_OVERFLOW"),
-            Refusal::RequestIdReused { .. } => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
+            Refusal::AccountNotFound { .. } => (Code::NotFound, Reason::AccountNotFound),
+            Refusal::AccountExists { .. } => (Code::AlreadyExists, Reason::AccountExists),
+            Refusal::InsufficientBalance { .. } => (Code::FailedPrecondition, Reason::InsufficientBalance),
+            Refusal::BalanceOverflow { .. } => (Code::FailedPrecondition, Reason::BalanceOverflow),
+            Refusal::RequestIdReused { .. } => (Code::InvalidArgument, Reason::RequestIdReused),
         },
-        Error::Contended { .. } => (Code::Aborted, "CONTENDED"),
-        Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, "STRATEGY_UNAVAILABLE"),
-        Error::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
-        Error::BackendDown(_) => (Code::Unavailable, "BACKEND_DOWN"),
-        Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, "OUTCOME_UNKNOWN"),
-        Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => (Code::Unknown, "OUTCOME_UNKNOWN"),
-        Error::LabRefused(LabRefusal::Disabled) => (Code::PermissionDenied, "LAB_DISABLED"),
-        Error::LabRefused(LabRefusal::Unauthenticated) => (Code::Unauthenticated, "LAB_TOKEN_INVALID"),
-        Error::Bug(_) => (Code::Internal, "BUG"),
+        Error::Contended { .. } => (Code::Aborted, Reason::Contended),
+        Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
+        Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
+        Error::BackendDown(_) => (Code::Unavailable, Reason::BackendDown),
+        Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
+        Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => (Code::Unknown, Reason::OutcomeUnknown),
+        Error::LabRefused(LabRefusal::Disabled) => (Code::PermissionDenied, Reason::LabDisabled),
+        Error::LabRefused(LabRefusal::Unauthenticated) => (Code::Unauthenticated, Reason::LabUnauthenticated),
+        Error::Bug(_) => (Code::Internal, Reason::Bug),
     }
 }
 

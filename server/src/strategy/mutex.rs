@@ -42,27 +42,38 @@ struct ProcessMutex {
     waiting: AtomicUsize,
 }
 
-impl ProcessMutex {
-    fn of(&self, user_id: i64) -> Arc<Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(locks.entry(user_id).or_default())
-    }
+/// One operation's share in the lock of its account.
+struct Share<'a> {
+    all: &'a ProcessMutex,
+    user_id: i64,
+    mutex: Arc<Mutex<()>>,
+}
 
-    async fn lock(&self, mutex: Arc<Mutex<()>>) -> Result<OwnedMutexGuard<()>, Failure> {
-        match Arc::clone(&mutex).try_lock_owned() {
+impl ProcessMutex {
+    fn share(&self, user_id: i64) -> Share<'_> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        Share { all: self, user_id, mutex: Arc::clone(locks.entry(user_id).or_default()) }
+    }
+}
+
+impl Share<'_> {
+    async fn lock(&self) -> Result<OwnedMutexGuard<()>, Failure> {
+        match Arc::clone(&self.mutex).try_lock_owned() {
             Ok(guard) => Ok(guard),
             Err(_) => {
-                let _counted = Waiting::begin(&self.waiting);
-                Ok(mutex.lock_owned().await)
+                let _counted = Waiting::begin(&self.all.waiting);
+                Ok(Arc::clone(&self.mutex).lock_owned().await)
             }
         }
     }
+}
 
-    /// Drops the account's entry unless another operation holds or awaits it: two references are the map's and ours.
-    fn forget(&self, user_id: i64, mutex: Arc<Mutex<()>>) {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if Arc::strong_count(&mutex) == 2 {
-            locks.remove(&user_id);
+impl Drop for Share<'_> {
+    /// Drops the account's entry unless another operation shares it: two references are the map's and ours.
+    fn drop(&mut self) {
+        let mut locks = self.all.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::strong_count(&self.mutex) == 2 {
+            locks.remove(&self.user_id);
         }
     }
 }
@@ -70,13 +81,10 @@ impl ProcessMutex {
 #[async_trait]
 impl Strategy for ProcessMutex {
     async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
-        let mutex = self.of(operation.change.user_id);
-        let guard = operation.phase(Phase::LockWait, self.lock(Arc::clone(&mutex))).await?;
-        let receipt = none::read_compute_write(operation).await;
+        let share = self.share(operation.change.user_id);
         // Held to the end of the commit: released before it, the next reader would still see the old balance.
-        drop(guard);
-        self.forget(operation.change.user_id, mutex);
-        receipt
+        let _guard = operation.phase(Phase::LockWait, share.lock()).await?;
+        none::read_compute_write(operation).await
     }
 
     fn waiting(&self) -> usize {
@@ -90,13 +98,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_map_forgets_an_account_with_its_last_operation() {
-        let locks = ProcessMutex::default();
-        let (first, second) = (locks.of(1), locks.of(1));
-        let guard = locks.lock(Arc::clone(&first)).await;
-        drop(guard);
-        locks.forget(1, first);
-        assert_eq!(locks.locks.lock().unwrap().len(), 1, "the second operation still needs it");
-        locks.forget(1, second);
-        assert!(locks.locks.lock().unwrap().is_empty());
+        let all = ProcessMutex::default();
+        let (first, second) = (all.share(1), all.share(1));
+        drop(first.lock().await);
+        drop(first);
+        assert_eq!(all.locks.lock().unwrap().len(), 1, "the second operation still needs it");
+        drop(second);
+        assert!(all.locks.lock().unwrap().is_empty());
     }
 }

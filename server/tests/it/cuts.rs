@@ -31,7 +31,7 @@ async fn a_cut_commit_is_settled_for_every_strategy() {
             let change = deduction(user_id);
             let before = proxy.cuts();
             proxy.arm(cut, 1);
-            let receipt = bench.ledger.apply(change, Some(row.name)).await.expect(&label);
+            let receipt = bench.ledger.apply(change, Some(row)).await.expect(&label);
             assert_eq!(proxy.cuts(), before + 1, "{label}: nothing was cut");
             assert_eq!((receipt.balance, receipt.version), (money("990.00"), 2), "{label}");
             assert_eq!(receipt.attempts, if cut == Cut::BeforeCommit { 2 } else { 1 }, "{label}");
@@ -69,7 +69,7 @@ async fn cuts_among_many_lose_and_double_nothing() {
     for (row, cut) in safe.flat_map(|row| CUTS.map(|cut| (row, cut))) {
         let user_id = bench.account("1000.00").await;
         proxy.arm(cut, 5);
-        let calls = (0..20).map(|_| bench.ledger.apply(deduction(user_id), Some(row.name)));
+        let calls = (0..20).map(|_| bench.ledger.apply(deduction(user_id), Some(row)));
         let acknowledged = join_all(calls).await.into_iter().filter(Result::is_ok).count();
         proxy.arm(cut, 0);
         let journaled = bench.journal(user_id).await.len() - 1;

@@ -5,7 +5,7 @@ use zbl_server::{
     account::{Change, Direction, EntryKind, Refusal},
     error::Error,
     ledger::{Fate, Resolve},
-    strategy::REGISTRY,
+    strategy::{self, REGISTRY},
     timeline::Phase,
 };
 
@@ -18,11 +18,11 @@ async fn a_repeat_returns_the_first_receipt_whatever_the_strategy() {
         for row in REGISTRY {
             let user_id = bench.account("10.00").await;
             let change = deduction(user_id);
-            let first = bench.ledger.apply(change, Some(row.name)).await.unwrap();
+            let first = bench.ledger.apply(change, Some(row)).await.unwrap();
             assert_eq!(first.attempts, 1);
             // The money is gone, so each of these would be refused if it were a new request.
             for again in REGISTRY {
-                let repeat = bench.ledger.apply(change, Some(again.name)).await.unwrap();
+                let repeat = bench.ledger.apply(change, Some(again)).await.unwrap();
                 assert!(repeat.is_replay());
                 assert_eq!(zbl_server::account::Receipt { attempts: 1, ..repeat }, first, "{} again", again.name);
             }
@@ -38,7 +38,7 @@ async fn a_repeat_in_parallel_applies_once() {
         for row in REGISTRY {
             let user_id = bench.account("1000.00").await;
             let change = deduction(user_id);
-            let calls = (0..8).map(|_| bench.ledger.apply(change, Some(row.name)));
+            let calls = (0..8).map(|_| bench.ledger.apply(change, Some(row)));
             let receipts = futures::future::try_join_all(calls).await.unwrap();
             assert!(receipts.iter().all(|receipt| receipt.version == receipts[0].version), "{receipts:?}");
             assert_eq!(receipts.iter().filter(|receipt| !receipt.is_replay()).count(), 1, "{}", row.name);
@@ -56,7 +56,7 @@ async fn an_id_with_another_payload_is_refused() {
         bench.ledger.apply(change, None).await.unwrap();
         for other in [Change { amount: money("10.01"), ..change }, Change { direction: Direction::Deposit, ..change }] {
             for row in REGISTRY {
-                let result = bench.ledger.apply(other, Some(row.name)).await;
+                let result = bench.ledger.apply(other, Some(row)).await;
                 assert!(matches!(result, Err(Error::Refused(Refusal::RequestIdReused { .. }))), "{result:?}");
             }
         }
@@ -70,7 +70,7 @@ async fn a_resolved_request_that_arrives_late_has_no_effect() {
     for database in Database::each() {
         let bench = Bench::open(&database.url, &[]).await;
         // Those that hold no lock while held here; a lock would make the settlement wait, which is another proof.
-        for strategy in ["none", "optimistic", "atomic"] {
+        for strategy in ["none", "optimistic", "atomic"].map(|name| strategy::find(name).unwrap()) {
             let user_id = bench.account("1000.00").await;
             let change = deduction(user_id);
             let gate = bench.gates.hold(change.request_id, Phase::Write);
@@ -83,10 +83,14 @@ async fn a_resolved_request_that_arrives_late_has_no_effect() {
             assert_eq!(bench.ledger.fate(user_id, change.request_id, Resolve::Finally).await.unwrap(), Fate::Voided);
             gate.release();
             let refused = late.await.unwrap();
-            assert!(matches!(refused, Err(Error::Refused(Refusal::RequestIdReused { .. }))), "{strategy}: {refused:?}");
-            assert_eq!(bench.balance(user_id).await, money("1000.00"), "{strategy}");
+            assert!(
+                matches!(refused, Err(Error::Refused(Refusal::RequestIdReused { .. }))),
+                "{}: {refused:?}",
+                strategy.name
+            );
+            assert_eq!(bench.balance(user_id).await, money("1000.00"), "{}", strategy.name);
             let kinds: Vec<EntryKind> = bench.journal(user_id).await.iter().map(|entry| entry.kind).collect();
-            assert_eq!(kinds, [EntryKind::Open, EntryKind::Void], "{strategy}");
+            assert_eq!(kinds, [EntryKind::Open, EntryKind::Void], "{}", strategy.name);
         }
     }
 }
@@ -124,7 +128,7 @@ async fn a_deposit_that_would_overflow_is_refused_by_every_strategy() {
         bench.ledger.open(user_id, money("92233720368547758.00"), Uuid::new_v4()).await.unwrap();
         for row in REGISTRY {
             let deposit = Change { direction: Direction::Deposit, amount: money("0.08"), ..deduction(user_id) };
-            let result = bench.ledger.apply(deposit, Some(row.name)).await;
+            let result = bench.ledger.apply(deposit, Some(row)).await;
             assert!(matches!(result, Err(Error::Refused(Refusal::BalanceOverflow { .. }))), "{}: {result:?}", row.name);
         }
         assert_eq!(bench.journal(user_id).await.len(), 1);

@@ -23,7 +23,7 @@ struct Duel {
 /// Holds two deductions of 10.00 before their writes, the first one on `one` and the second on `other`, then lets the
 /// first go on, and then the second. An operation that cannot come so far because of a lock is seen to be blocked by
 /// it, in the database or in the process; nothing here depends on time.
-async fn duel(one: &Bench, other: &Bench, user_id: i64, strategy: &'static str) -> Duel {
+async fn duel(one: &Bench, other: &Bench, user_id: i64, strategy: &'static Row) -> Duel {
     let (first, second) = (deduction(user_id), deduction(user_id));
     let start = |bench: &Bench, change: Change| {
         let ledger = std::sync::Arc::clone(&bench.ledger);
@@ -73,10 +73,10 @@ impl Duel {
 }
 
 /// Money for both, on one server.
-async fn check_plenty(bench: &Bench, row: &Row) {
+async fn check_plenty(bench: &Bench, row: &'static Row) {
     let label = format!("{} on {}", row.name, bench.ledger.bench().store.name());
     let user_id = bench.account("1000.00").await;
-    let duel = duel(bench, bench, user_id, row.name).await;
+    let duel = duel(bench, bench, user_id, row).await;
     let (first, second) = (duel.first.1.as_ref().unwrap(), duel.second.1.as_ref().unwrap());
     if row.guarantee == Guarantee::LosesUpdates {
         assert!(duel.both_had_read, "{label}");
@@ -112,10 +112,10 @@ async fn check_lost(bench: &Bench, user_id: i64, victim: &Receipt, overwriter: &
 }
 
 /// Money for one of the two only: a strategy that keeps them apart refuses the other.
-async fn check_scarce(bench: &Bench, row: &Row) {
+async fn check_scarce(bench: &Bench, row: &'static Row) {
     let label = format!("{} on {}", row.name, bench.ledger.bench().store.name());
     let user_id = bench.account("15.00").await;
-    let duel = duel(bench, bench, user_id, row.name).await;
+    let duel = duel(bench, bench, user_id, row).await;
     assert_eq!(bench.balance(user_id).await, money("5.00"), "{label}");
     let sold = [&duel.first.1, &duel.second.1].iter().filter(|result| result.is_ok()).count();
     if row.guarantee == Guarantee::LosesUpdates {
@@ -157,7 +157,7 @@ async fn two_instances(server: &MariaDb) {
     let other = Bench::open(&server.url("zbl"), &[]).await;
     for row in REGISTRY {
         let user_id = one.account("1000.00").await;
-        let duel = duel(&one, &other, user_id, row.name).await;
+        let duel = duel(&one, &other, user_id, row).await;
         let (first, second) = (duel.first.1.as_ref().unwrap(), duel.second.1.as_ref().unwrap());
         match row.guarantee {
             Guarantee::LosesUpdates | Guarantee::OneProcess => check_lost(&other, user_id, first, second).await,

@@ -1,0 +1,261 @@
+//! The client itself: one method per call of the contract. Every call has a deadline, and every call that changes
+//! something carries a request id made here or by the caller, which is what makes repeating it safe.
+
+use std::time::Duration;
+
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+use zbl_proto::v1::account_service_client::AccountServiceClient;
+use zbl_proto::v1::lab_service_client::LabServiceClient;
+use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
+
+use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
+use crate::timeline::{Start, Timeline};
+use crate::{AddressError, Error, Retry, address};
+
+/// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Entries per page when a whole journal is read: the most the server gives.
+const JOURNAL_PAGE: i32 = 1_000;
+
+/// The longest journal that is read, ten million entries: some 200 bytes each, so about 2 GB when all are kept.
+const JOURNAL_PAGES: usize = 10_000;
+
+/// A connection to one server. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: String,
+    stubs: Stubs,
+    deadline: Duration,
+    retry: Retry,
+}
+
+/// The generated stubs over one channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Stubs {
+    pub(crate) account: AccountServiceClient<Channel>,
+    lab: LabServiceClient<Channel>,
+}
+
+impl Client {
+    /// A client of the server at `http://host:port` or `host:port`, which is connected to when the first call is made
+    /// and reconnected to when the connection is lost.
+    ///
+    /// # Errors
+    /// [`AddressError`] names what is wrong with a malformed address.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime, like everything that opens a socket.
+    pub fn connect_lazy(address: &str) -> Result<Self, AddressError> {
+        let channel = address::channel(address)?;
+        let stubs = Stubs { account: AccountServiceClient::new(channel.clone()), lab: LabServiceClient::new(channel) };
+        Ok(Self { address: address.to_owned(), stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() })
+    }
+
+    /// The same client with another deadline per try.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The same client with another way to repeat calls.
+    #[must_use]
+    pub fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
+
+    /// The address as it was given.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The deadline per try.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    pub(crate) fn stubs(&self) -> Stubs {
+        self.stubs.clone()
+    }
+
+    /// Opens an account with a balance; without an id the server picks one.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`zbl_proto::Reason::AccountExists`] when the id is taken.
+    pub async fn open_account(&self, user_id: Option<i64>, opening: Money) -> Result<Account, Error> {
+        let message = v1::OpenAccountRequest {
+            user_id: user_id.unwrap_or(0),
+            opening_balance: opening.to_string(),
+            request_id: Uuid::new_v4().to_string(),
+        };
+        let call = |mut stubs: Stubs, request| async move { stubs.account.open_account(request).await };
+        let answer = self.call(message, call).await?.into_inner();
+        account(answer.user_id, &answer.balance, answer.version)
+    }
+
+    /// Takes money.
+    ///
+    /// # Errors
+    /// Any [`Error`]; judge what happened by [`Error::effect`].
+    pub async fn deduct(&self, change: &Change) -> Result<Receipt, Error> {
+        let message = v1::DeductRequest {
+            user_id: change.user_id,
+            amount: change.amount.to_string(),
+            request_id: change.request_id.to_string(),
+            strategy: change.strategy.clone(),
+        };
+        let call = |mut stubs: Stubs, request| async move { stubs.account.deduct(request).await };
+        let answer = self.call(message, call).await?;
+        let replayed = is_replayed(&answer);
+        account::receipt(answer.into_inner(), replayed)
+    }
+
+    /// Adds money.
+    ///
+    /// # Errors
+    /// Any [`Error`]; judge what happened by [`Error::effect`].
+    pub async fn deposit(&self, change: &Change) -> Result<Receipt, Error> {
+        let message = v1::DepositRequest {
+            user_id: change.user_id,
+            amount: change.amount.to_string(),
+            request_id: change.request_id.to_string(),
+            strategy: change.strategy.clone(),
+        };
+        let call = |mut stubs: Stubs, request| async move { stubs.account.deposit(request).await };
+        let answer = self.call(message, call).await?;
+        let replayed = is_replayed(&answer);
+        account::receipt(account::deposit_as_deduction(answer.into_inner()), replayed)
+    }
+
+    /// Reads the stored balance.
+    ///
+    /// # Errors
+    /// Any [`Error`]; reading changes nothing, whatever the error's effect says.
+    pub async fn balance(&self, user_id: i64) -> Result<Account, Error> {
+        let call = |mut stubs: Stubs, request| async move { stubs.account.get_balance(request).await };
+        let answer = self.call(v1::GetBalanceRequest { user_id }, call).await?.into_inner();
+        account(answer.user_id, &answer.balance, answer.version)
+    }
+
+    /// Looks a request id up as things stand. "Not found" proves nothing while an attempt may be in flight; use
+    /// [`Client::resolve`] to know.
+    ///
+    /// # Errors
+    /// Any [`Error`]; looking changes nothing.
+    pub async fn look_up(&self, user_id: i64, request_id: Uuid) -> Result<Fate, Error> {
+        self.get_deduction(user_id, request_id, false).await
+    }
+
+    /// Settles a request id for good: its receipt when it took effect, `None` when it did not and, from now on, never
+    /// will.
+    ///
+    /// # Errors
+    /// Any [`Error`]; the request is then as unsettled as before, and asking again is safe.
+    pub async fn resolve(&self, user_id: i64, request_id: Uuid) -> Result<Option<Receipt>, Error> {
+        match self.get_deduction(user_id, request_id, true).await? {
+            Fate::Succeeded(receipt) => Ok(Some(receipt)),
+            Fate::Voided => Ok(None),
+            Fate::NotFound => Err(Error::broken_answer("NOT_FOUND in answer to resolve=true")),
+        }
+    }
+
+    async fn get_deduction(&self, user_id: i64, request_id: Uuid, resolve: bool) -> Result<Fate, Error> {
+        let message = v1::GetDeductionRequest { user_id, request_id: request_id.to_string(), resolve };
+        let call = |mut stubs: Stubs, request| async move { stubs.account.get_deduction(request).await };
+        account::fate(self.call(message, call).await?.into_inner())
+    }
+
+    /// Reads one page of the journal, oldest first: at most `page_size` entries (the server's default when 0), from the
+    /// beginning or from where `after` says.
+    ///
+    /// # Errors
+    /// Any [`Error`]; reading changes nothing.
+    pub async fn entries(&self, user_id: i64, page_size: i32, after: Option<&str>) -> Result<EntryPage, Error> {
+        let message = v1::ListEntriesRequest { user_id, page_size, page_token: after.unwrap_or_default().to_owned() };
+        let call = |mut stubs: Stubs, request| async move { stubs.account.list_entries(request).await };
+        account::entry_page(self.call(message, call).await?.into_inner())
+    }
+
+    /// Reads the whole journal from `first_version` on, in order of version.
+    ///
+    /// # Errors
+    /// Any [`Error`]; also when more than ten million entries would have to be held.
+    pub async fn journal_from(&self, user_id: i64, first_version: i64) -> Result<Vec<Entry>, Error> {
+        let mut journal = Vec::new();
+        let mut after = None;
+        for _ in 0..JOURNAL_PAGES {
+            let page = self.entries(user_id, JOURNAL_PAGE, after.as_deref()).await?;
+            journal.extend(page.entries.into_iter().filter(|entry| entry.version >= first_version));
+            if page.next.is_none() {
+                return Ok(journal);
+            }
+            after = page.next;
+        }
+        Err(Error::from_status(&Status::out_of_range(format!(
+            "the journal of account {user_id} has more than {JOURNAL_PAGES} pages; use an account with fewer entries"
+        ))))
+    }
+
+    /// Lists the strategies, what they promise and whether they can be used.
+    ///
+    /// # Errors
+    /// Any [`Error`]; reading changes nothing.
+    pub async fn strategies(&self) -> Result<Strategies, Error> {
+        let call = |mut stubs: Stubs, request| async move { stubs.account.list_strategies(request).await };
+        Ok(account::strategies(self.call(v1::ListStrategiesRequest {}, call).await?.into_inner()))
+    }
+
+    /// Sets an account's balance by a journaled RESET, opening the account when there is none. Only where the lab is on.
+    ///
+    /// # Errors
+    /// Any [`Error`]; code `Unimplemented` or a lab reason where the lab is off.
+    pub async fn reset_account(&self, user_id: i64, balance: Money) -> Result<Account, Error> {
+        let message =
+            v1::ResetAccountRequest { user_id, balance: balance.to_string(), request_id: Uuid::new_v4().to_string() };
+        let call = |mut stubs: Stubs, request| async move { stubs.lab.reset_account(request).await };
+        let answer = self.call(message, call).await?.into_inner();
+        account(answer.user_id, &answer.balance, answer.version)
+    }
+
+    /// Watches what operations do, on one account or on all, across reconnections.
+    pub fn timeline(&self, user_id: Option<i64>, start: Start) -> Timeline {
+        Timeline::new(self.clone(), user_id, start)
+    }
+
+    /// Makes a call, and makes it again while its failure is transient and [`Retry`] allows.
+    async fn call<M, R, F>(&self, message: M, send: impl Fn(Stubs, Request<M>) -> F) -> Result<Response<R>, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut backoff = self.retry.backoff();
+        let mut effect = Effect::None;
+        let mut tries = 0;
+        loop {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(self.deadline);
+            let error = match tokio::time::timeout(self.deadline, send(self.stubs(), request)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(status)) => Error::from_status(&status),
+                Err(_) => Error::no_answer_within(self.deadline),
+            }
+            .after(effect);
+            tries += 1;
+            if tries >= self.retry.tries || !error.is_transient() {
+                return Err(error);
+            }
+            effect = error.effect();
+            tokio::time::sleep(backoff.pause()).await;
+        }
+    }
+}
+
+fn account(user_id: i64, balance: &str, version: i64) -> Result<Account, Error> {
+    Ok(Account { user_id, balance: account::money("balance", balance)?, version })
+}
+
+fn is_replayed<T>(answer: &Response<T>) -> bool {
+    answer.metadata().get(REPLAYED_KEY).is_some_and(|value| value == "true")
+}

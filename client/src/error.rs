@@ -1,0 +1,161 @@
+//! A failed call, and what it means for the money. The effect is judged by the reason in our `google.rpc.ErrorInfo`
+//! alone: codes are shared with proxies, libraries and the network, and a status without our details proves nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use zbl_proto::{ERROR_DOMAIN, Effect, Reason};
+
+/// Why a call failed.
+#[derive(Clone, Debug)]
+pub struct Error {
+    code: Code,
+    message: String,
+    reason: Option<Reason>,
+    metadata: BTreeMap<String, String>,
+    retry_delay: Option<Duration>,
+    effect: Effect,
+}
+
+impl Error {
+    /// The gRPC code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The message, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The service's reason; `None` when the status did not come from the service, or names a reason this client does
+    /// not know.
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// The metadata of the service's `ErrorInfo`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// How long the service asks to wait before the call is repeated.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.retry_delay
+    }
+
+    /// What the call did to the account. Unknown also when the reason says "none" but an earlier try of the same call
+    /// ended unknown: that try may yet commit.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Whether the cause lies in the connection, the server's life or its backend's, so that the same call may succeed
+    /// later. Refusals and contention are answers, not outages.
+    pub fn is_transient(&self) -> bool {
+        match self.reason {
+            Some(Reason::BackendDown | Reason::CircuitOpen | Reason::OutcomeUnknown) => true,
+            Some(_) => false,
+            None => matches!(
+                self.code,
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
+            ),
+        }
+    }
+
+    /// An answer that breaks the contract; whatever it was meant to say is unknown.
+    pub(crate) fn broken_answer(what: impl fmt::Display) -> Self {
+        Self::from_status(&Status::data_loss(format!("the server's answer breaks the contract: {what}")))
+    }
+
+    /// No answer within the client's deadline.
+    pub(crate) fn no_answer_within(deadline: Duration) -> Self {
+        Self::from_status(&Status::deadline_exceeded(format!("no answer within {deadline:?}")))
+    }
+
+    pub(crate) fn from_status(status: &Status) -> Self {
+        let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
+        let reason = info.as_ref().and_then(|info| Reason::from_wire(&info.reason));
+        Self {
+            code: status.code(),
+            message: status.message().to_owned(),
+            reason,
+            metadata: info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default(),
+            retry_delay: status.get_details_retry_info().and_then(|info| info.retry_delay),
+            effect: reason.map_or(Effect::Unknown, Reason::effect),
+        }
+    }
+
+    /// The same error after an earlier try of the same call ended with effect `before`.
+    pub(crate) fn after(self, before: Effect) -> Self {
+        match before {
+            Effect::None => self,
+            Effect::Unknown => Self { effect: Effect::Unknown, ..self },
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Some(reason) => write!(f, "{reason}: {}", self.message),
+            None => write!(f, "{:?}: {}", self.code, self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn status(code: Code, reason: &str, domain: &str) -> Status {
+        let metadata = HashMap::from([("balance".to_owned(), "5.00".to_owned())]);
+        let mut details = ErrorDetails::with_error_info(reason, domain, metadata);
+        details.set_retry_info(Some(Duration::from_millis(40)));
+        Status::with_error_details(code, "no", details)
+    }
+
+    #[test]
+    fn reads_the_details() {
+        let error = Error::from_status(&status(Code::Aborted, "CONTENDED", ERROR_DOMAIN));
+        assert_eq!(error.reason(), Some(Reason::Contended));
+        assert_eq!(error.effect(), Effect::None);
+        assert_eq!(error.retry_delay(), Some(Duration::from_millis(40)));
+        assert_eq!(error.metadata()["balance"], "5.00");
+        assert!(!error.is_transient());
+        assert_eq!(error.to_string(), "CONTENDED: no");
+    }
+
+    #[test]
+    fn trusts_no_code_no_foreign_domain_and_no_unknown_reason() {
+        for status in [
+            Status::failed_precondition("no"),
+            Status::unavailable("connection refused"),
+            status(Code::FailedPrecondition, "INSUFFICIENT_BALANCE", "elsewhere.example"),
+            status(Code::FailedPrecondition, "INVENTED_LATER", ERROR_DOMAIN),
+        ] {
+            let error = Error::from_status(&status);
+            assert_eq!((error.reason(), error.effect()), (None, Effect::Unknown), "{status:?}");
+        }
+    }
+
+    #[test]
+    fn only_outages_are_transient() {
+        let transient = |code, reason| Error::from_status(&status(code, reason, ERROR_DOMAIN)).is_transient();
+        assert!(transient(Code::Unavailable, "BACKEND_DOWN"));
+        assert!(transient(Code::DeadlineExceeded, "OUTCOME_UNKNOWN"));
+        assert!(!transient(Code::ResourceExhausted, "OVERLOADED"));
+        assert!(!transient(Code::Internal, "BUG"));
+        assert!(Error::from_status(&Status::unavailable("refused")).is_transient());
+        assert!(!Error::from_status(&Status::unimplemented("no lab")).is_transient());
+    }
+}

@@ -1,0 +1,109 @@
+//! One line per happening, as text. Pure: what to print is decided here, when and whether elsewhere.
+
+use anstyle::Style;
+use zbl_proto::v1::{Contender, Gap, GapReason, Phase, Race, Span, StreamTimelineResponse};
+
+use super::board::{COLUMNS, Cell};
+use crate::{
+    lanes::{at, milliseconds, signed},
+    paint::{FAINT, Paint, RACE, letter, name, short, style},
+};
+
+/// The columns' names; the letters of the lanes are explained beside them.
+pub(super) fn header(paint: Paint) -> String {
+    let legend = [Phase::LockWait, Phase::Read, Phase::Compute, Phase::Write, Phase::Commit]
+        .map(|phase| format!("{} {}", letter(phase), name(phase)))
+        .join(", ");
+    let columns = format!(
+        "{:>11}  {:COLUMNS$} {:>4} {:>6}  {:<12}  {:<9}  {:>3}  {:8}  {:>9}  what",
+        "at ms", "lanes", "lane", "user", "strategy", "phase", "try", "request", "took ms"
+    );
+    notice(&format!("lanes: {legend}, | in between"), paint) + &whole(FAINT, &columns, paint)
+}
+
+/// A span: `late` marks one that began before a span already printed.
+pub(super) fn span(span: &Span, at_ns: i64, late: bool, cells: [Cell; COLUMNS], paint: Paint) -> String {
+    let phase = span.phase();
+    let colour = style(phase);
+    let mut line = format!("{:>11}{} ", milliseconds(at_ns), if late { '<' } else { ' ' });
+    for cell in cells {
+        match cell {
+            Cell::Idle => line.push(' '),
+            Cell::Busy => paint.push(&mut line, FAINT, "|"),
+            Cell::This(phase) => paint.push(&mut line, colour, &letter(phase).to_string()),
+            Cell::Beyond(_) => paint.push(&mut line, colour, "+"),
+        }
+    }
+    let Span { lane, user_id, strategy, attempt, .. } = span;
+    line += &format!(" {lane:>4} {user_id:>6}  {strategy:<12}  ");
+    paint.push(&mut line, colour, &format!("{:<9}", name(phase)));
+    line += &format!("  {attempt:>3}  {:8}  {:>9}", short(&span.request_id), milliseconds(span.duration_ns));
+    let seen = span.seen.as_ref().map(|seen| (colour, format!("read {}", at(seen))));
+    let wrote = if phase == Phase::Commit { "committed" } else { "wrote" };
+    let written = span.written.as_ref().map(|written| (colour, format!("{wrote} {}", at(written))));
+    let failed = span.failed.then(|| (colour, "failed".to_owned()));
+    let destroyed = (!span.destroyed.is_empty()).then(|| (RACE, toll(&span.destroyed)));
+    for (style, deed) in [seen, written, failed, destroyed].into_iter().flatten() {
+        line += "  ";
+        paint.push(&mut line, style, &deed);
+    }
+    line.push('\n');
+    line
+}
+
+/// A lost update.
+pub(super) fn race(race: &Race, at_ns: i64, paint: Paint) -> String {
+    let mut told = format!("{:>11}  !! RACE  user {}: ", milliseconds(at_ns), race.user_id);
+    if let Some(Contender { request_id, version, balance_after, .. }) = &race.overwriter {
+        let believed = race.seen.as_ref().map_or_else(|| "nothing".to_owned(), at);
+        told += &format!("{} had read {believed} and wrote {balance_after}@v{version}", short(request_id));
+    }
+    let struck = race.victims.iter().map(|victim| {
+        let Contender { request_id, version, delta, .. } = victim;
+        format!("{} of {} (v{version})", signed(delta), short(request_id))
+    });
+    let more = (race.victims_omitted > 0).then(|| format!("{} more", race.victims_omitted));
+    told += &format!("; struck out: {}; {}", struck.chain(more).collect::<Vec<_>>().join(", "), toll(&race.destroyed));
+    whole(RACE, &told, paint)
+}
+
+/// A signed destroyed amount in words.
+fn toll(destroyed: &str) -> String {
+    match destroyed.strip_prefix('-') {
+        Some(amount) => format!("brought back {amount}"),
+        None => format!("destroyed {destroyed}"),
+    }
+}
+
+/// Events this stream does not have.
+pub(super) fn gap(gap: &Gap, paint: Paint) -> String {
+    let Gap { after_sequence, next_sequence, .. } = gap;
+    let told = match gap.reason() {
+        GapReason::SlowReader => {
+            format!(
+                "events between {after_sequence} and {next_sequence} are gone: the server holds no more than its ring"
+            )
+        }
+        GapReason::EpochChanged => "the server was restarted: what its last run did at the end is not told".to_owned(),
+        GapReason::Unspecified => format!("events between {after_sequence} and {next_sequence} are missing"),
+    };
+    whole(RACE, &format!("-- GAP  {told}"), paint)
+}
+
+/// Nothing happened, and the stream is alive.
+pub(super) fn heartbeat(event: &StreamTimelineResponse, paint: Paint) -> String {
+    notice(&format!("alive: {} has nothing new after event {}", event.instance, event.sequence), paint)
+}
+
+/// A remark about the stream itself.
+pub(super) fn notice(text: &str, paint: Paint) -> String {
+    whole(FAINT, &format!("-- {text}"), paint)
+}
+
+/// A line in one style.
+fn whole(style: Style, text: &str, paint: Paint) -> String {
+    let mut line = String::new();
+    paint.push(&mut line, style, text);
+    line.push('\n');
+    line
+}

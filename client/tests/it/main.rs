@@ -1,0 +1,8 @@
+//! The client against a server that does what a script says: fails, hangs up, comes back.
+
+// A script that cannot be read is a broken test.
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod scripted;
+mod timeline;

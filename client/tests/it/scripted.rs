@@ -1,0 +1,137 @@
+//! An account service that answers `Deduct` and `StreamTimeline` from a script and writes down what it was asked.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use zbl_client::Client;
+use zbl_proto::v1::account_service_server::{AccountService, AccountServiceServer};
+use zbl_proto::v1::*;
+use zbl_proto::{ERROR_DOMAIN, REPLAYED_KEY, Reason};
+
+/// What a timeline stream sends before it ends, and how it ends.
+pub(crate) type Session = Vec<Result<StreamTimelineResponse, Status>>;
+
+/// What one `Deduct` is answered.
+pub(crate) type Answer = Result<Response<DeductResponse>, Status>;
+
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    deducts: Arc<Mutex<VecDeque<Answer>>>,
+    sessions: Arc<Mutex<VecDeque<Session>>>,
+    pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
+    asked: Arc<Mutex<Asked>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(crate) deducts: Vec<DeductRequest>,
+    pub(crate) timelines: Vec<StreamTimelineRequest>,
+}
+
+impl Script {
+    pub(crate) fn deducts(self, answers: impl IntoIterator<Item = Answer>) -> Self {
+        self.deducts.lock().unwrap().extend(answers);
+        self
+    }
+
+    pub(crate) fn sessions(self, sessions: impl IntoIterator<Item = Session>) -> Self {
+        self.sessions.lock().unwrap().extend(sessions);
+        self
+    }
+
+    pub(crate) fn page(self, token: &str, page: ListEntriesResponse) -> Self {
+        self.pages.lock().unwrap().insert(token.to_owned(), page);
+        self
+    }
+
+    /// Serves the script on a free port; the runtime's end stops it.
+    pub(crate) async fn serve(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = AccountServiceServer::new(self.clone());
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        Client::connect_lazy(&address.to_string()).unwrap()
+    }
+
+    pub(crate) fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap()
+    }
+}
+
+/// A status as the service makes it.
+pub(crate) fn failure(code: Code, reason: Reason) -> Status {
+    let details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, HashMap::new());
+    Status::with_error_details(code, "as scripted", details)
+}
+
+/// A receipt for the id, replayed or fresh.
+pub(crate) fn receipt(request_id: uuid::Uuid, replayed: &'static str) -> Response<DeductResponse> {
+    let mut answer = Response::new(DeductResponse {
+        user_id: 1,
+        balance: "990.00".to_owned(),
+        version: 2,
+        version_before: 1,
+        strategy: "atomic".to_owned(),
+        attempts: 1,
+        request_id: request_id.to_string(),
+    });
+    answer.metadata_mut().insert(REPLAYED_KEY, replayed.parse().unwrap());
+    answer
+}
+
+#[tonic::async_trait]
+impl AccountService for Script {
+    async fn deduct(&self, request: Request<DeductRequest>) -> Result<Response<DeductResponse>, Status> {
+        self.asked().deducts.push(request.into_inner());
+        self.deducts.lock().unwrap().pop_front().unwrap_or_else(|| Err(Status::resource_exhausted("script ended")))
+    }
+
+    type StreamTimelineStream = tokio_stream::Iter<std::vec::IntoIter<Result<StreamTimelineResponse, Status>>>;
+
+    async fn stream_timeline(
+        &self,
+        request: Request<StreamTimelineRequest>,
+    ) -> Result<Response<Self::StreamTimelineStream>, Status> {
+        self.asked().timelines.push(request.into_inner());
+        let session = self.sessions.lock().unwrap().pop_front();
+        let session = session.ok_or_else(|| Status::unimplemented("script ended"))?;
+        Ok(Response::new(tokio_stream::iter(session)))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        let page = self.pages.lock().unwrap().get(&request.into_inner().page_token).cloned();
+        page.map(Response::new).ok_or_else(|| Status::not_found("no such page"))
+    }
+
+    async fn open_account(&self, _: Request<OpenAccountRequest>) -> Result<Response<OpenAccountResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn deposit(&self, _: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn get_balance(&self, _: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
+        // A balance no money type holds: the client must refuse it, not round it.
+        Ok(Response::new(GetBalanceResponse { user_id: 1, balance: "9.999".to_owned(), version: 1 }))
+    }
+
+    async fn get_deduction(&self, _: Request<GetDeductionRequest>) -> Result<Response<GetDeductionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn list_strategies(
+        &self,
+        _: Request<ListStrategiesRequest>,
+    ) -> Result<Response<ListStrategiesResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+}

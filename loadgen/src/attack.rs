@@ -1,0 +1,298 @@
+//! The attack: many workers deduct from one account as fast as they can, until their deductions are done, the server
+//! stays away or the run is stopped; then unknown outcomes are settled, the journal is read and the run is judged. It
+//! prints nothing: progress goes to a watch channel, the result is a [`Report`].
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use zbl_client::{Account, Client, Entry, Error, Retry};
+
+use crate::history::{Operation, Outcome};
+use crate::pacer::Pacer;
+use crate::recorder::Recorder;
+use crate::report::{Report, Run};
+use crate::verdict::{self, Evidence, Journal, Overflow, State};
+use crate::workload::{Workload, WorkloadError};
+
+mod scene;
+mod settle;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use scene::Scene;
+pub use scene::available_strategies;
+pub use stop::{Stop, Stopper, stop};
+use worker::{Ended, Finished, Retries, Worker};
+
+/// The first pause before a call is repeated: a few times a transaction's length.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause: a server that is back is noticed within a second.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long settling and reading may take when the server is known to be away or someone waits for the run to stop.
+const BRIEF: Duration = Duration::from_secs(5);
+
+/// Outcomes on their way from the workers to the record; full, it slows the workers down rather than growing.
+const OUTCOMES_IN_FLIGHT: usize = 1_024;
+
+/// A run to be made.
+#[derive(Clone, Debug)]
+pub struct Attack {
+    /// The connections, which workers share evenly; at least one.
+    pub clients: Vec<Client>,
+    /// What is asked.
+    pub workload: Workload,
+    /// When.
+    pub pacer: Pacer,
+    /// How long failures are borne.
+    pub patience: Patience,
+}
+
+/// How long failures that may pass are borne, always under the same request id.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// How long a worker waits for a server that is away before it gives up.
+    pub outage: Duration,
+    /// How often an operation that was refused for contention is repeated.
+    pub contended: u32,
+}
+
+/// Half a minute lets a server be restarted; ten repetitions on top of the server's own keep a hundred contenders from
+/// starving one another.
+impl Default for Patience {
+    fn default() -> Self {
+        Self { outage: Duration::from_secs(30), contended: 10 }
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// The operations to be made.
+    pub total: u64,
+    /// The operations that have come to an end.
+    pub done: u64,
+    /// Those of them that were acknowledged.
+    pub acknowledged: u64,
+    /// The workers that wait for their server to come back.
+    pub waiting: u64,
+}
+
+/// The stages of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// The account is opened.
+    #[default]
+    Preparing,
+    /// The workers are at it.
+    Attacking,
+    /// Unknown outcomes are settled.
+    Settling,
+    /// Journal and balance are read and judged.
+    Judging,
+}
+
+/// Why a run has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AttackError {
+    /// The workload cannot be run.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// No server was named.
+    #[error("there is no server to attack; name one with --addr HOST:PORT")]
+    NoServer,
+    /// The server was never reached.
+    #[error("no server answers at {address}: {source}; start one with `zbl-server`, or name another with --addr")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// The last failure.
+        source: Error,
+    },
+    /// The server would not set the scene.
+    #[error("the server at {address} refuses to prepare the account: {source}")]
+    Refused {
+        /// The address.
+        address: String,
+        /// Why.
+        source: Error,
+    },
+    /// The server has no such strategy.
+    #[error("there is no strategy {name:?}; this server has {known}")]
+    UnknownStrategy {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The strategy cannot be used on this server.
+    #[error("strategy {name} is not available on this server: {reason}")]
+    StrategyUnavailable {
+        /// The strategy.
+        name: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The server went away and did not come back, so that nothing can be judged.
+    #[error("account {user_id} cannot be read back, so the run cannot be judged: {source}")]
+    Unreadable {
+        /// The account.
+        user_id: i64,
+        /// The last failure.
+        source: Error,
+    },
+    /// The sums do not fit.
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+    /// The latency histogram could not be made.
+    #[error(transparent)]
+    Recorder(#[from] hdrhistogram::CreationError),
+    /// A worker was lost.
+    #[error("a worker was lost: {0}")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+impl AttackError {
+    fn setup(address: &str, source: Error) -> Self {
+        let address = address.to_owned();
+        if source.is_transient() { Self::Unreachable { address, source } } else { Self::Refused { address, source } }
+    }
+}
+
+/// What the workers brought back.
+struct Harvest {
+    operations: Vec<Operation>,
+    recorder: Recorder,
+    attempts: u64,
+    retries: Retries,
+    elapsed: Duration,
+    gave_up: bool,
+}
+
+/// Makes a run and judges it. After a stop it still settles and judges what was begun, for a bounded time.
+///
+/// # Errors
+/// [`AttackError`] when there is nothing to judge.
+pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Stop) -> Result<Report, AttackError> {
+    attack.workload.check()?;
+    // The workers' loop repeats calls by its own rules, and so does settling.
+    let clients: Vec<Client> = attack.clients.iter().map(|client| client.clone().with_retry(Retry::NEVER)).collect();
+    let first = clients.first().ok_or(AttackError::NoServer)?;
+    progress.send_replace(Progress { total: attack.workload.operations(), ..Progress::default() });
+    let scene = scene::prepare(first, &attack.workload).await?;
+
+    progress.send_modify(|progress| progress.stage = Stage::Attacking);
+    let mut harvest = assault(attack, &clients, &scene, progress, stop).await?;
+
+    progress.send_modify(|progress| progress.stage = Stage::Settling);
+    let patience = if stop.requested() || harvest.gave_up { BRIEF } else { attack.patience.outage.max(BRIEF) };
+    settle::settle(&clients, scene.root.user_id, &mut harvest.operations, Instant::now() + patience).await;
+
+    progress.send_modify(|progress| progress.stage = Stage::Judging);
+    let user_id = scene.root.user_id;
+    let (journal, account) = settle::read(&clients, scene.root, Instant::now() + patience)
+        .await
+        .map_err(|source| AttackError::Unreadable { user_id, source })?;
+    report(attack, scene, &harvest, &journal, account)
+}
+
+/// Lets the workers loose and gathers what they bring.
+async fn assault(
+    attack: &Attack,
+    clients: &[Client],
+    scene: &Scene,
+    progress: &watch::Sender<Progress>,
+    stop: &Stop,
+) -> Result<Harvest, AttackError> {
+    let (finished, mut outcomes) = mpsc::channel(OUTCOMES_IN_FLIGHT);
+    let mut harvest = Harvest::new()?;
+    let mut workers = JoinSet::new();
+    let started = Instant::now();
+    for (number, client) in (0..attack.workload.workers).zip(clients.iter().cycle()) {
+        let worker = Worker {
+            client: client.clone(),
+            user_id: scene.root.user_id,
+            amount: attack.workload.amount,
+            strategy: scene.strategy.clone(),
+            pacer: attack.pacer,
+            patience: attack.patience,
+            finished: finished.clone(),
+            progress: progress.clone(),
+            stop: stop.clone(),
+        };
+        workers.spawn(worker.run(attack.workload.request_ids(number, scene.root.version)));
+    }
+    drop(finished);
+    while let Some(outcome) = outcomes.recv().await {
+        let acknowledged = matches!(outcome.operation.outcome, Outcome::Acknowledged(_));
+        harvest.gather(outcome);
+        progress.send_modify(|progress| {
+            progress.done += 1;
+            progress.acknowledged += u64::from(acknowledged);
+        });
+    }
+    harvest.elapsed = started.elapsed();
+    while let Some(ended) = workers.join_next().await {
+        harvest.gave_up |= ended? == Ended::GaveUp;
+    }
+    Ok(harvest)
+}
+
+impl Harvest {
+    fn new() -> Result<Self, AttackError> {
+        Ok(Self {
+            operations: Vec::new(),
+            recorder: Recorder::new()?,
+            attempts: 0,
+            retries: Retries::default(),
+            elapsed: Duration::ZERO,
+            gave_up: false,
+        })
+    }
+
+    fn gather(&mut self, finished: Finished) {
+        if finished.operation.outcome != Outcome::Unknown {
+            self.recorder.record(finished.latency);
+        }
+        self.attempts += u64::from(finished.attempts);
+        self.retries.contended += finished.retries.contended;
+        self.retries.outage += finished.retries.outage;
+        self.operations.push(finished.operation);
+    }
+}
+
+fn report(
+    attack: &Attack,
+    scene: Scene,
+    harvest: &Harvest,
+    journal: &[Entry],
+    account: Account,
+) -> Result<Report, AttackError> {
+    let state = |account: Account| State { balance: account.balance, version: account.version };
+    let evidence = Evidence {
+        operations: &harvest.operations,
+        journal: Journal { root: state(scene.root), entries: journal },
+        last: state(account),
+    };
+    let judgement = verdict::judge(&evidence)?;
+    let run = Run {
+        strategy: scene.strategy,
+        guarantee: scene.guarantee,
+        cure: scene.cure,
+        store: scene.store,
+        user_id: scene.root.user_id,
+        interrupted: (harvest.operations.len() as u64) < attack.workload.operations(),
+        latency: harvest.recorder.latency(),
+        attempts: harvest.attempts,
+        contended_retries: harvest.retries.contended,
+        outage_retries: harvest.retries.outage,
+        elapsed: harvest.elapsed,
+    };
+    Ok(Report::new(&attack.workload, run, judgement, account.balance))
+}

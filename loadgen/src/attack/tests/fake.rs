@@ -1,0 +1,242 @@
+//! An account service on one account in memory that goes wrong as a script wants.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use zbl_client::{Client, Money, Reason};
+use zbl_proto::ERROR_DOMAIN;
+use zbl_proto::v1::account_service_server::{AccountService, AccountServiceServer};
+use zbl_proto::v1::lab_service_server::{LabService, LabServiceServer};
+use zbl_proto::v1::*;
+
+use crate::attack::Stopper;
+
+/// How a `Deduct` goes wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// Refused for contention.
+    Contended,
+    /// Not begun: the backend is away.
+    BackendDown,
+    /// Done, but the answer is lost.
+    AnswerLost,
+    /// Not done, and the client cannot know.
+    RequestLost,
+    /// Acknowledged, but written over.
+    Overwritten,
+    /// Nothing answers until the script is changed.
+    Dead,
+}
+
+/// An account service on one account in memory, which keeps its journal honestly whatever happens to the balance.
+#[derive(Clone)]
+pub(super) struct Fake(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) balance: i64,
+    pub(super) entries: Vec<Entry>,
+    pub(super) faults: VecDeque<Fault>,
+    deducts: u64,
+    pub(super) stop_after: Option<(u64, Stopper)>,
+}
+
+impl Books {
+    fn version(&self) -> i64 {
+        self.entries.len() as i64
+    }
+
+    fn write(&mut self, request_id: &str, kind: EntryKind, delta: i64, version_before: i64, balance: i64) {
+        self.balance = balance;
+        self.entries.push(Entry {
+            user_id: 1,
+            version: self.version() + 1,
+            request_id: request_id.to_owned(),
+            kind: kind.into(),
+            delta: Money::from_minor(delta).to_string(),
+            balance_after: Money::from_minor(balance).to_string(),
+            version_before,
+            ..Entry::default()
+        });
+    }
+
+    fn receipt(&self, request_id: &str) -> Option<DeductResponse> {
+        let entry =
+            self.entries.iter().find(|entry| entry.request_id == request_id && entry.kind() == EntryKind::Deduct)?;
+        Some(DeductResponse {
+            user_id: 1,
+            balance: entry.balance_after.clone(),
+            version: entry.version,
+            version_before: entry.version_before,
+            strategy: "fake".to_owned(),
+            attempts: 1,
+            request_id: request_id.to_owned(),
+        })
+    }
+
+    /// A deduction, on the newest value or, for the overwriter, on the one before it.
+    fn deduct(&mut self, request: &DeductRequest, stale: bool) -> Result<DeductResponse, Status> {
+        let amount = Money::parse(&request.amount).unwrap().minor();
+        if self.receipt(&request.request_id).is_none() {
+            let newest = self.version();
+            let (read, version_before) = match self.entries.last() {
+                Some(last) if stale && newest > 1 => {
+                    let seen = Money::parse_signed(&self.entries[last.version_before as usize - 1].balance_after);
+                    (seen.unwrap().minor(), last.version_before)
+                }
+                _ => (self.balance, newest),
+            };
+            if read < amount {
+                return Err(failure(Code::FailedPrecondition, Reason::InsufficientBalance));
+            }
+            self.write(&request.request_id, EntryKind::Deduct, -amount, version_before, read - amount);
+        }
+        Ok(self.receipt(&request.request_id).unwrap())
+    }
+}
+
+fn failure(code: Code, reason: Reason) -> Status {
+    Status::with_error_details(
+        code,
+        "as scripted",
+        ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, HashMap::new()),
+    )
+}
+
+impl Fake {
+    pub(super) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self(Arc::new(Mutex::new(Books { faults: faults.into_iter().collect(), ..Books::default() })))
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) async fn serve(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = Server::builder()
+            .add_service(AccountServiceServer::new(self.clone()))
+            .add_service(LabServiceServer::new(self.clone()));
+        tokio::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+        Client::connect_lazy(&address).unwrap()
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Fake {
+    async fn open_account(
+        &self,
+        request: Request<OpenAccountRequest>,
+    ) -> Result<Response<OpenAccountResponse>, Status> {
+        let request = request.into_inner();
+        let opening = Money::parse(&request.opening_balance).unwrap().minor();
+        self.books().write(&request.request_id, EntryKind::Open, opening, 0, opening);
+        let answer =
+            OpenAccountResponse { user_id: 1, balance: request.opening_balance, version: 1, ..Default::default() };
+        Ok(Response::new(answer))
+    }
+
+    async fn deduct(&self, request: Request<DeductRequest>) -> Result<Response<DeductResponse>, Status> {
+        let mut books = self.books();
+        books.deducts += 1;
+        if let Some((after, stopper)) = &books.stop_after
+            && books.deducts >= *after
+        {
+            stopper.stop();
+        }
+        let fault = match books.faults.front() {
+            Some(Fault::Dead) => Some(Fault::Dead),
+            _ => books.faults.pop_front(),
+        };
+        let request = request.into_inner();
+        match fault {
+            None => books.deduct(&request, false).map(Response::new),
+            Some(Fault::Overwritten) => books.deduct(&request, true).map(Response::new),
+            Some(Fault::Contended) => Err(failure(Code::Aborted, Reason::Contended)),
+            Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
+            Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
+            Some(Fault::AnswerLost) => {
+                books.deduct(&request, false)?;
+                Err(failure(Code::Unknown, Reason::OutcomeUnknown))
+            }
+        }
+    }
+
+    async fn get_deduction(
+        &self,
+        request: Request<GetDeductionRequest>,
+    ) -> Result<Response<GetDeductionResponse>, Status> {
+        let request = request.into_inner();
+        assert!(request.resolve, "only a resolve is final");
+        let mut books = self.books();
+        let receipt = books.receipt(&request.request_id);
+        let state = if receipt.is_some() { DeductionState::Succeeded } else { DeductionState::Voided };
+        if receipt.is_none() {
+            let (version, balance) = (books.version(), books.balance);
+            books.write(&request.request_id, EntryKind::Void, 0, version, balance);
+        }
+        Ok(Response::new(GetDeductionResponse { state: state.into(), receipt, ..Default::default() }))
+    }
+
+    async fn get_balance(&self, _: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
+        let books = self.books();
+        let balance = Money::from_minor(books.balance).to_string();
+        Ok(Response::new(GetBalanceResponse { user_id: 1, balance, version: books.version() }))
+    }
+
+    async fn list_entries(&self, _: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
+        let entries = self.books().entries.clone();
+        Ok(Response::new(ListEntriesResponse { entries, next_page_token: String::new() }))
+    }
+
+    async fn list_strategies(
+        &self,
+        _: Request<ListStrategiesRequest>,
+    ) -> Result<Response<ListStrategiesResponse>, Status> {
+        let strategy = |name: &str, available| Strategy {
+            name: name.to_owned(),
+            guarantee: Guarantee::Always.into(),
+            available,
+            unavailable_reason: "no such server".to_owned(),
+            ..Default::default()
+        };
+        let strategies = vec![strategy("elsewhere", false), strategy("fake", true)];
+        let store = "memory".to_owned();
+        Ok(Response::new(ListStrategiesResponse { strategies, default_strategy: "fake".to_owned(), store }))
+    }
+
+    async fn deposit(&self, _: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
+
+    async fn stream_timeline(
+        &self,
+        _: Request<StreamTimelineRequest>,
+    ) -> Result<Response<Self::StreamTimelineStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+}
+
+#[tonic::async_trait]
+impl LabService for Fake {
+    async fn reset_account(
+        &self,
+        request: Request<ResetAccountRequest>,
+    ) -> Result<Response<ResetAccountResponse>, Status> {
+        let request = request.into_inner();
+        let (mut books, set) = (self.books(), Money::parse(&request.balance).unwrap().minor());
+        let (version, delta) = (books.version(), set - books.balance);
+        books.write(&request.request_id, EntryKind::Reset, delta, version, set);
+        let answer =
+            ResetAccountResponse { user_id: 1, balance: request.balance, version: version + 1, ..Default::default() };
+        Ok(Response::new(answer))
+    }
+}

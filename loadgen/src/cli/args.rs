@@ -1,0 +1,240 @@
+//! Flags, their defaults and their explanations.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use zbl_client::{AddressError, Client, Money};
+use zbl_loadgen::attack::{Attack, Patience};
+use zbl_loadgen::expectation::Expectation;
+use zbl_loadgen::pacer::Pacer;
+use zbl_loadgen::workload::Workload;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   the verdict is the expected one
+  2   the command cannot be carried out as given
+  3   the server was never reached, or the run was cut short
+  10  the verdict is not the expected one
+  12  the verdict is INCONCLUSIVE";
+
+const ATTACK_EXAMPLES: &str = "\
+Examples:
+  See money lost: 100 workers sell from one balance that nothing guards
+    loadgen attack --strategy none
+  The same attack on a strategy that keeps its promise
+    loadgen attack --strategy atomic
+  Two servers on one database, the result kept for a script
+    loadgen attack --strategy mutex --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --json result.json
+  Fail a build unless nothing is lost
+    loadgen attack --strategy optimistic --workers 20 --expect clean";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  Every strategy of the local server, one table
+    loadgen compare
+  With enough money for every deduction, so that throughput is not the throughput of refusals
+    loadgen compare --opening 10000.00 --json compare.json";
+
+/// Attacks an account service with concurrent deductions and accounts for every lost cent.
+///
+/// Every acknowledgement is held against the account's journal. LOST means that acknowledged money is gone; the result
+/// then names each lost deduction, who wrote over it, and how much it cost.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Attack one strategy and judge it
+    ///
+    /// Opens a fresh account and lets many workers deduct from it at once, each one deduction after another. Then every
+    /// unknown outcome is settled, the journal is read and the run is judged. Ctrl-C ends it early with a partial result.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{ATTACK_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Attack(AttackArgs),
+    /// Attack every available strategy, each on a fresh account, and print one table
+    ///
+    /// Exits with 0 only if each strategy's verdict is what its guarantee promises: the one that guards nothing must be
+    /// caught losing.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{COMPARE_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Compare(CompareArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AttackArgs {
+    /// The strategy to attack, as the server lists it; the server's default when left out
+    #[arg(long, default_value = "", hide_default_value = true)]
+    strategy: String,
+    /// Attack this account, reset to the opening balance, instead of a fresh one; the server's lab must be on
+    #[arg(long, allow_hyphen_values = true)]
+    user: Option<i64>,
+    /// The verdict that counts as success; what the strategy guarantees when left out
+    #[arg(long, value_enum)]
+    pub(crate) expect: Option<Expect>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What both commands share.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The server, as http://HOST:PORT or HOST:PORT; repeat it to spread the workers over several
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    pub(crate) addr: Vec<String>,
+    /// Workers that deduct at the same time
+    #[arg(long, default_value_t = 100)]
+    workers: u32,
+    /// Deductions each worker makes, one after another
+    #[arg(long, default_value_t = 10)]
+    deductions: u32,
+    /// What each deduction takes
+    #[arg(long, default_value = "10.00", allow_hyphen_values = true, value_parser = Money::parse)]
+    amount: Money,
+    /// The balance the account begins with
+    #[arg(long, default_value = "1000.00", allow_hyphen_values = true, value_parser = Money::parse)]
+    opening: Money,
+    /// Makes the request ids; random when left out, and part of the result
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long one call may take before its outcome counts as unknown
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    deadline: Duration,
+    /// How long workers wait for a server that is away, repeating the same request id
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    outage: Duration,
+    /// How often a deduction turned away by contention is repeated under the same request id
+    #[arg(long, value_name = "TIMES", default_value_t = Patience::default().contended)]
+    retry_contended: u32,
+    /// Connections per server, shared by the workers
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    connections: u16,
+    /// Write the result as JSON to this file; - for standard output, the text then goes to standard error
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<String>,
+}
+
+/// The verdicts that can be expected.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Expect {
+    /// Nothing is lost
+    Clean,
+    /// Money is lost
+    Lost,
+    /// Either, as long as it can be judged
+    Any,
+}
+
+impl From<Expect> for Expectation {
+    fn from(expect: Expect) -> Self {
+        match expect {
+            Expect::Clean => Self::Clean,
+            Expect::Lost => Self::Lost,
+            Expect::Any => Self::Any,
+        }
+    }
+}
+
+impl AttackArgs {
+    /// The attack that is asked for.
+    pub(crate) fn plan(&self) -> Result<Attack, AddressError> {
+        let mut attack = self.common.plan()?;
+        attack.workload.strategy.clone_from(&self.strategy);
+        attack.workload.user_id = self.user;
+        Ok(attack)
+    }
+}
+
+impl Common {
+    /// The attack that is asked for, on a fresh account with the server's default strategy.
+    pub(crate) fn plan(&self) -> Result<Attack, AddressError> {
+        let mut clients = Vec::new();
+        for _ in 0..self.connections {
+            for address in &self.addr {
+                clients.push(Client::connect_lazy(address)?.with_deadline(self.deadline));
+            }
+        }
+        Ok(Attack {
+            clients,
+            workload: Workload {
+                workers: self.workers,
+                deductions: self.deductions,
+                amount: self.amount,
+                opening: self.opening,
+                strategy: String::new(),
+                user_id: None,
+                seed: self.seed.unwrap_or_else(rand::random),
+            },
+            pacer: Pacer::ClosedLoop,
+            patience: Patience { outage: self.outage, contended: self.retry_contended },
+        })
+    }
+}
+
+/// A duration with its unit, such as `500ms`, `5s` or `2m`; more than nothing, or every call would fail.
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("must be more than 0s".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; give a number with its unit, such as 500ms, 5s or 2m")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn attack(flags: &[&str]) -> Result<AttackArgs, String> {
+        let given = ["loadgen", "attack"].iter().chain(flags);
+        match Cli::try_parse_from(given).map_err(|error| error.to_string())?.command {
+            Command::Attack(args) => Ok(args),
+            Command::Compare(_) => Err("not an attack".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn defaults_are_the_documented_attack() {
+        let plan = attack(&[]).unwrap().plan().unwrap();
+        assert_eq!((plan.workload.workers, plan.workload.deductions, plan.workload.affordable()), (100, 10, 100));
+        assert_eq!((plan.clients.len(), plan.patience.outage), (4, Duration::from_secs(30)));
+        assert_eq!(plan.workload.check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn connections_alternate_between_the_servers() {
+        let plan = attack(&["--addr", "a:1", "--addr", "http://b:2", "--connections", "2"]).unwrap().plan().unwrap();
+        let addresses: Vec<_> = plan.clients.iter().map(Client::address).collect();
+        assert_eq!(addresses, ["a:1", "http://b:2", "a:1", "http://b:2"]);
+    }
+
+    #[test]
+    fn malformed_flags_are_named() {
+        for (flags, named) in [
+            (["--amount", "1.001"], "not a decimal amount"),
+            (["--amount", "-1"], "not a decimal amount"),
+            (["--opening", "1e9"], "not a decimal amount"),
+            (["--deadline", "5"], "give a number with its unit"),
+            (["--outage", "0s"], "more than 0s"),
+            (["--connections", "0"], "1..=256"),
+            (["--expect", "fine"], "clean, lost, any"),
+            (["--workers", "many"], "--workers"),
+        ] {
+            let error = attack(&flags).unwrap_err();
+            assert!(error.contains(named), "{flags:?}: {error}");
+        }
+    }
+}

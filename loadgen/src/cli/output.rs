@@ -1,0 +1,66 @@
+//! Where results go: text for people, JSON for scripts. A reader that has gone away is no error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+use super::Failure;
+
+/// Where the JSON goes.
+pub(crate) enum Json {
+    Nowhere,
+    Stdout,
+    File(String),
+}
+
+impl Json {
+    /// Understands `--json`. A file that cannot be written is refused now, not after the attack.
+    pub(crate) fn open(destination: Option<&str>) -> Result<Self, Failure> {
+        match destination {
+            None => Ok(Self::Nowhere),
+            Some("-") => Ok(Self::Stdout),
+            Some(path) => {
+                let opened = OpenOptions::new().append(true).create(true).open(path);
+                opened.map_err(|source| Failure::Output { path: path.to_owned(), source })?;
+                Ok(Self::File(path.to_owned()))
+            }
+        }
+    }
+
+    /// Shows a result: `text` where people look, `value` where the JSON goes.
+    pub(crate) fn show(&self, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Self::Nowhere => to_stdout(text),
+            Self::Stdout => {
+                to_stderr(text)?;
+                to_stdout(&json(value).map_err(Failure::Print)?)
+            }
+            Self::File(path) => {
+                let written = json(value).and_then(|json| File::create(path)?.write_all(json.as_bytes()));
+                written.map_err(|source| Failure::Output { path: path.clone(), source })?;
+                to_stdout(text)
+            }
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn to_stdout(text: &str) -> Result<(), Failure> {
+    put(io::stdout().lock(), text)
+}
+
+/// Prints to standard error.
+pub(crate) fn to_stderr(text: &str) -> Result<(), Failure> {
+    put(io::stderr().lock(), text)
+}
+
+fn put(mut to: impl Write, text: &str) -> Result<(), Failure> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Print(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,285 @@
+//! The result of a run, for machines (`result.schema.json` next to this crate is the published form) and for people
+//! ([`text`], [`table`]). It owns what is shown and refuses to judge anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+use zbl_client::{Guarantee, Money, Reason};
+
+use crate::recorder::Latency;
+use crate::verdict::{Judgement, LostUpdate, Tally, Verdict, Write};
+use crate::workload::Workload;
+
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use table::table;
+pub use text::{text, witness};
+
+/// The version of the published form; it grows when a field changes its meaning or goes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a run was and how it went, besides its judgement.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The strategy's name.
+    pub strategy: String,
+    /// What it promises.
+    pub guarantee: Guarantee,
+    /// A strategy of the same server that loses nothing.
+    pub cure: Option<String>,
+    /// What the server stores accounts in.
+    pub store: String,
+    /// The account.
+    pub user_id: i64,
+    /// Whether operations were left undone.
+    pub interrupted: bool,
+    /// Latencies of answered operations, their repetitions included.
+    pub latency: Latency,
+    /// Transactions the server ran for acknowledged operations.
+    pub attempts: u64,
+    /// Calls repeated because of contention.
+    pub contended_retries: u32,
+    /// Calls repeated because the server or its backend was away.
+    pub outage_retries: u32,
+    /// From the first operation's beginning to the last one's end.
+    pub elapsed: Duration,
+}
+
+/// The result of a run. Amounts are decimal strings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The strategy's name.
+    pub strategy: String,
+    /// What it promises.
+    #[serde(serialize_with = "promise")]
+    pub guarantee: Guarantee,
+    /// What the server stores accounts in.
+    pub store: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why the run cannot be called clean, besides losses.
+    #[serde(serialize_with = "displayed")]
+    pub doubts: Vec<crate::verdict::Doubt>,
+    /// The account.
+    pub user_id: i64,
+    /// How many workers deducted at the same time.
+    pub workers: u32,
+    /// How many deductions each was to make.
+    pub deductions: u32,
+    /// How much each deduction takes.
+    #[serde(serialize_with = "decimal")]
+    pub amount: Money,
+    /// The balance at the beginning.
+    #[serde(serialize_with = "decimal")]
+    pub opening: Money,
+    /// How many deductions the opening balance could pay for.
+    pub affordable: u64,
+    /// What was acknowledged.
+    pub acknowledged: Taken,
+    /// Operations without effect, by reason.
+    pub failed: BTreeMap<&'static str, u64>,
+    /// Operations whose outcome is unknown.
+    pub unknown: u64,
+    /// The balance at the end.
+    #[serde(rename = "final", serialize_with = "decimal")]
+    pub last: Money,
+    /// The acknowledged money that is gone.
+    #[serde(serialize_with = "decimal")]
+    pub lost: Money,
+    /// The part of it that no pair explains.
+    #[serde(serialize_with = "decimal")]
+    pub unattributed: Money,
+    /// The final balance minus what the journal adds up to.
+    #[serde(serialize_with = "decimal")]
+    pub difference: Money,
+    /// Journal entries that repeat a request id.
+    pub doubled: u64,
+    /// Acknowledged requests that the journal does not hold.
+    pub missing: Vec<Uuid>,
+    /// Acknowledged requests whose receipt differs from the journal.
+    pub differing: Vec<Uuid>,
+    /// Versions whose balance is not what was read plus the change.
+    pub miscalculated: Vec<i64>,
+    /// Who lost what to whom.
+    pub lost_updates: Vec<Pair>,
+    /// Answered operations (acknowledged or refused, not turned away by contention) per second.
+    pub throughput_per_s: f64,
+    /// Latencies of operations with a known outcome, in microseconds, repetitions included.
+    pub latency_us: Latency,
+    /// Transactions the server ran for acknowledged operations.
+    pub attempts: u64,
+    /// Calls repeated because of contention.
+    pub contended_retries: u32,
+    /// Calls repeated because the server or its backend was away.
+    pub outage_retries: u32,
+    /// What the request ids were made from.
+    pub seed: u64,
+    /// How long the operations took, in milliseconds.
+    pub duration_ms: u64,
+    /// Whether operations were left undone, by a stop or because the server stayed away.
+    pub interrupted: bool,
+    /// A strategy of the same server that loses nothing.
+    pub cure: Option<String>,
+}
+
+/// A count of operations and the money they took.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Taken {
+    /// How many.
+    pub count: u64,
+    /// How much.
+    #[serde(serialize_with = "decimal")]
+    pub amount: Money,
+}
+
+/// One lost update.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pair {
+    /// The write that is gone.
+    pub victim: Side,
+    /// The write that went over it.
+    pub overwriter: Side,
+    /// What is gone: positive for a lost deduction, negative for a lost deposit.
+    #[serde(serialize_with = "decimal")]
+    pub amount: Money,
+}
+
+/// One write.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Side {
+    /// The request that made it.
+    pub request_id: Uuid,
+    /// The version it had read.
+    pub version_before: i64,
+    /// The balance it had read.
+    #[serde(serialize_with = "decimal")]
+    pub balance_before: Money,
+    /// The version it wrote.
+    pub version: i64,
+    /// The balance it left behind.
+    #[serde(serialize_with = "decimal")]
+    pub balance_after: Money,
+}
+
+/// Several runs, as `compare` and the server's `demo` write them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Comparison<'a> {
+    /// The runs, in the order they were made.
+    pub runs: &'a [Report],
+}
+
+impl Report {
+    /// Puts a result together.
+    pub fn new(workload: &Workload, run: Run, judgement: Judgement, last: Money) -> Self {
+        let contended = judgement.failed.get(Reason::Contended.as_str()).copied().unwrap_or(0);
+        let refused: u64 = judgement.failed.values().sum::<u64>() - contended;
+        let answered = judgement.acknowledged.count + refused;
+        Self {
+            schema_version: SCHEMA_VERSION,
+            strategy: run.strategy,
+            guarantee: run.guarantee,
+            store: run.store,
+            verdict: judgement.verdict,
+            doubts: judgement.doubts,
+            user_id: run.user_id,
+            workers: workload.workers,
+            deductions: workload.deductions,
+            amount: workload.amount,
+            opening: workload.opening,
+            affordable: workload.affordable(),
+            acknowledged: taken(judgement.acknowledged),
+            failed: judgement.failed,
+            unknown: judgement.unknown,
+            last,
+            lost: judgement.lost,
+            unattributed: judgement.unattributed,
+            difference: judgement.difference,
+            doubled: judgement.doubled,
+            missing: judgement.missing,
+            differing: judgement.differing,
+            miscalculated: judgement.miscalculated,
+            lost_updates: judgement.lost_updates.iter().map(pair).collect(),
+            throughput_per_s: per_second(answered, run.elapsed),
+            latency_us: run.latency,
+            attempts: run.attempts,
+            contended_retries: run.contended_retries,
+            outage_retries: run.outage_retries,
+            seed: workload.seed,
+            duration_ms: u64::try_from(run.elapsed.as_millis()).unwrap_or(u64::MAX),
+            interrupted: run.interrupted,
+            cure: run.cure,
+        }
+    }
+
+    /// Operations that were turned away by contention, after every repetition.
+    pub fn contended(&self) -> u64 {
+        self.failed.get(Reason::Contended.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Operations that were refused for other reasons.
+    pub fn refused(&self) -> u64 {
+        self.failed.values().sum::<u64>() - self.contended()
+    }
+
+    /// Says so when contention kept the strategy from selling what the balance could pay for: losing nothing by doing
+    /// nothing is no success.
+    pub fn contention_note(&self) -> Option<String> {
+        let (sold, affordable, contended) = (self.acknowledged.count, self.affordable, self.contended());
+        (contended > 0 && sold < affordable).then(|| {
+            format!(
+                "{}: contention turned {contended} operations away; it sold {sold} of the {affordable} the balance could pay for",
+                self.strategy
+            )
+        })
+    }
+
+    /// The transactions the server ran per acknowledged operation; `None` when there is none.
+    pub fn attempts_per_acknowledged(&self) -> Option<f64> {
+        (self.acknowledged.count > 0).then(|| self.attempts as f64 / self.acknowledged.count as f64)
+    }
+}
+
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    let seconds = elapsed.as_secs_f64();
+    if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
+}
+
+fn taken(tally: Tally) -> Taken {
+    Taken { count: tally.count, amount: tally.amount }
+}
+
+fn pair(lost: &LostUpdate) -> Pair {
+    Pair { victim: side(&lost.victim), overwriter: side(&lost.overwriter), amount: lost.amount }
+}
+
+fn side(write: &Write) -> Side {
+    Side {
+        request_id: write.request_id,
+        version_before: write.read.version,
+        balance_before: write.read.balance,
+        version: write.wrote.version,
+        balance_after: write.wrote.balance,
+    }
+}
+
+fn decimal<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(money)
+}
+
+fn displayed<S: Serializer>(items: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(items.iter().map(ToString::to_string))
+}
+
+/// The guarantee without the prefix that Protobuf's naming rules put before it.
+fn promise<S: Serializer>(guarantee: &Guarantee, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = guarantee.as_str_name();
+    serializer.serialize_str(name.strip_prefix("GUARANTEE_").unwrap_or(name))
+}

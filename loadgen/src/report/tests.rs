@@ -1,0 +1,169 @@
+//! The published form holds, and the words say what the figures say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use zbl_client::{Guarantee, Money};
+
+use super::*;
+use crate::verdict::{Doubt, State};
+
+fn workload() -> Workload {
+    Workload {
+        workers: 100,
+        deductions: 10,
+        amount: Money::from_minor(1_000),
+        opening: Money::from_minor(100_000),
+        strategy: "none".to_owned(),
+        user_id: None,
+        seed: u64::MAX,
+    }
+}
+
+fn run(strategy: &str, guarantee: Guarantee) -> Run {
+    Run {
+        strategy: strategy.to_owned(),
+        guarantee,
+        cure: Some("atomic".to_owned()),
+        store: "sqlite".to_owned(),
+        user_id: 42,
+        interrupted: false,
+        latency: Latency { p50: 1_250, p90: 2_000, p99: 9_990, p999: 10_000, max: 12_000 },
+        attempts: 11,
+        contended_retries: 3,
+        outage_retries: 0,
+        elapsed: Duration::from_millis(500),
+    }
+}
+
+fn write(id: u128, read: (i64, i64), wrote: (i64, i64)) -> Write {
+    let state = |(balance, version)| State { balance: Money::from_minor(balance), version };
+    Write { request_id: Uuid::from_u128(id), read: state(read), wrote: state(wrote) }
+}
+
+fn judgement() -> Judgement {
+    Judgement {
+        verdict: Verdict::Clean,
+        acknowledged: Tally { count: 10, amount: Money::from_minor(10_000) },
+        failed: BTreeMap::from([("CONTENDED", 900), ("INSUFFICIENT_BALANCE", 90)]),
+        unknown: 0,
+        lost: Money::ZERO,
+        unattributed: Money::ZERO,
+        difference: Money::ZERO,
+        doubled: 0,
+        missing: vec![],
+        differing: vec![],
+        miscalculated: vec![],
+        lost_updates: vec![],
+        doubts: vec![],
+    }
+}
+
+fn clean() -> Report {
+    Report::new(&workload(), run("optimistic", Guarantee::Always), judgement(), Money::from_minor(90_000))
+}
+
+/// Every list filled, so that the schema sees one of each.
+fn lost() -> Report {
+    let lost = |amount| LostUpdate {
+        victim: write(1, (99_000, 2), (98_000, 3)),
+        overwriter: write(2, (99_000, 2), (98_000, 4)),
+        amount: Money::from_minor(amount),
+    };
+    let found = Judgement {
+        verdict: Verdict::Lost,
+        lost: Money::from_minor(2_005),
+        unattributed: Money::from_minor(5),
+        lost_updates: vec![lost(1_000), lost(1_000)],
+        missing: vec![Uuid::from_u128(3)],
+        differing: vec![Uuid::from_u128(4)],
+        miscalculated: vec![9],
+        doubts: vec![Doubt::Unknown(2), Doubt::Unrooted],
+        ..judgement()
+    };
+    Report::new(&workload(), run("none", Guarantee::LosesUpdates), found, Money::from_minor(-5))
+}
+
+fn valid(result: &Value) -> bool {
+    let schema: Value = serde_json::from_str(include_str!("../../result.schema.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap().is_valid(result)
+}
+
+#[test]
+fn results_follow_the_published_schema() {
+    let (clean, lost) = (clean(), lost());
+    assert!(valid(&serde_json::to_value(&clean).unwrap()));
+    assert!(valid(&serde_json::to_value(&lost).unwrap()));
+    assert!(valid(&serde_json::to_value(Comparison { runs: &[clean, lost] }).unwrap()));
+}
+
+#[test]
+fn the_schema_refuses_what_results_are_not() {
+    let broken = |field: &str, value: Value| {
+        let mut result = serde_json::to_value(lost()).unwrap();
+        result[field] = value;
+        result
+    };
+    for (field, value) in [
+        ("schema_version", json!(2)),
+        ("verdict", json!("FINE")),
+        ("lost", json!(20.05)),
+        ("lost", json!("20.5")),
+        ("failed", json!({ "CONTENDED": 0 })),
+        ("invented", json!(1)),
+    ] {
+        assert!(!valid(&broken(field, value.clone())), "{field}: {value}");
+    }
+    let mut incomplete = serde_json::to_value(lost()).unwrap();
+    incomplete.as_object_mut().unwrap().remove("seed");
+    assert!(!valid(&incomplete));
+}
+
+#[test]
+fn amounts_are_decimal_strings_and_the_balance_is_called_final() {
+    let result = serde_json::to_value(lost()).unwrap();
+    assert_eq!(result["final"], "-0.05");
+    assert_eq!(result["lost"], "20.05");
+    assert_eq!(result["guarantee"], "LOSES_UPDATES");
+    assert_eq!(result["acknowledged"], json!({ "count": 10, "amount": "100.00" }));
+    assert_eq!(result["throughput_per_s"], 200.0);
+    assert_eq!(result["lost_updates"][0]["victim"]["balance_before"], "990.00");
+}
+
+#[test]
+fn a_witness_names_reads_writes_and_the_loss() {
+    let report = lost();
+    assert_eq!(
+        witness(&report.lost_updates[0]),
+        "A read 990.00 at version 2 and wrote version 3; B, which had read the same, wrote over it at version 4: 10.00 gone"
+    );
+    let stale = Pair {
+        overwriter: side(&write(2, (100_000, 1), (99_000, 4))),
+        amount: Money::from_minor(-700),
+        ..report.lost_updates[0]
+    };
+    assert_eq!(
+        witness(&stale),
+        "A read 990.00 at version 2 and wrote version 3; B, which had read 1000.00 at version 1, wrote over it at version 4: \
+         a deposit of 7.00 gone"
+    );
+}
+
+#[test]
+fn the_text_leads_with_the_verdict_and_the_sum() {
+    let text = text(&lost());
+    assert!(text.starts_with("LOST  none on sqlite: 20.05 gone in 2 lost updates\n"), "{text}");
+    assert!(text.contains("doubt: 2 operations have an unknown outcome"), "{text}");
+    assert!(text.contains("missing         1"), "{text}");
+}
+
+#[test]
+fn contention_that_keeps_from_selling_is_said() {
+    let note = "optimistic: contention turned 900 operations away; it sold 10 of the 100 the balance could pay for";
+    assert!(text(&clean()).contains(note), "{}", text(&clean()));
+    let table = table(&[lost(), clean()]);
+    assert!(table.contains(note), "{table}");
+    assert!(table.contains("CLEAN") && table.contains("1.00"), "{table}");
+}

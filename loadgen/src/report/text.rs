@@ -1,0 +1,138 @@
+//! A run's result in words.
+
+use std::fmt::Write as _;
+
+use zbl_client::Money;
+
+use super::{Pair, Report};
+use crate::verdict::Verdict;
+
+/// Lost updates that are told one by one; the JSON has them all.
+const WITNESSES: usize = 3;
+
+/// Column where the figures begin.
+const LABEL_WIDTH: usize = 16;
+
+/// The result: the verdict, the figures behind it and, for a loss, the first witnesses.
+pub fn text(report: &Report) -> String {
+    let mut out = headline(report);
+    out.push_str("\n\n");
+    for (label, figure) in figures(report) {
+        let _ = writeln!(out, "  {label:<LABEL_WIDTH$}{figure}");
+    }
+    let remarks = remarks(report);
+    if !remarks.is_empty() {
+        out.push('\n');
+    }
+    for remark in remarks {
+        let _ = writeln!(out, "  {remark}");
+    }
+    out
+}
+
+fn headline(report: &Report) -> String {
+    let Report { verdict, strategy, store, lost, .. } = report;
+    let stopped = if report.interrupted { " (partial: not every deduction was made)" } else { "" };
+    let found = match verdict {
+        Verdict::Clean => "every acknowledged deduction is in the balance".to_owned(),
+        Verdict::Lost => {
+            format!("{lost} gone in {} lost updates", report.lost_updates.len())
+        }
+        Verdict::Inconclusive => "nothing is known to be lost, but not everything could be checked".to_owned(),
+    };
+    format!("{verdict}  {strategy} on {store}: {found}{stopped}")
+}
+
+fn figures(report: &Report) -> Vec<(&'static str, String)> {
+    let latency = report.latency_us;
+    let per_acknowledged =
+        report.attempts_per_acknowledged().map_or_else(String::new, |ratio| format!(" ({ratio:.2} per acknowledged)"));
+    let mut figures = vec![
+        ("account", format!("{}, opened with {}", report.user_id, report.opening)),
+        ("load", format!("{} workers x {} deductions of {}", report.workers, report.deductions, report.amount)),
+        (
+            "acknowledged",
+            format!(
+                "{} deductions, {} in all; the balance could pay for {}",
+                report.acknowledged.count, report.acknowledged.amount, report.affordable
+            ),
+        ),
+        ("refused", with_reasons(report)),
+        ("contended", report.contended().to_string()),
+        ("unknown", report.unknown.to_string()),
+        ("final balance", report.last.to_string()),
+        ("lost", format!("{} (unattributed {}, difference {})", report.lost, report.unattributed, report.difference)),
+        ("attempts", format!("{}{per_acknowledged}", report.attempts)),
+        ("retries", format!("{} contended, {} outage", report.contended_retries, report.outage_retries)),
+        ("throughput", format!("{:.0} answers/s over {:.2} s", report.throughput_per_s, seconds(report.duration_ms))),
+        (
+            "latency",
+            format!("p50 {} ms, p99 {} ms, max {} ms", millis(latency.p50), millis(latency.p99), millis(latency.max)),
+        ),
+        ("seed", report.seed.to_string()),
+    ];
+    for (label, count) in [
+        ("doubled", report.doubled),
+        ("missing", report.missing.len() as u64),
+        ("receipts differ", report.differing.len() as u64),
+        ("miscalculated", report.miscalculated.len() as u64),
+    ] {
+        if count > 0 {
+            figures.push((label, count.to_string()));
+        }
+    }
+    figures
+}
+
+fn with_reasons(report: &Report) -> String {
+    let contended = zbl_client::Reason::Contended.as_str();
+    let reasons: Vec<_> = report
+        .failed
+        .iter()
+        .filter(|(reason, _)| **reason != contended)
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    if reasons.is_empty() { "0".to_owned() } else { format!("{} ({})", report.refused(), reasons.join(", ")) }
+}
+
+fn remarks(report: &Report) -> Vec<String> {
+    // One witness per overwriter: a write far behind the others destroys dozens, all with the same words.
+    let mut witnesses = report.lost_updates.clone();
+    witnesses.dedup_by_key(|pair| pair.overwriter.version);
+    witnesses.truncate(WITNESSES);
+    let untold = report.lost_updates.len() - witnesses.len();
+    let mut remarks: Vec<String> = witnesses.iter().map(witness).collect();
+    if untold > 0 {
+        remarks.push(format!("... and {untold} more; --json has them all"));
+    }
+    remarks.extend(report.contention_note());
+    remarks.extend(report.doubts.iter().map(|doubt| format!("doubt: {doubt}")));
+    remarks
+}
+
+/// One lost update as a witness tells it.
+pub fn witness(pair: &Pair) -> String {
+    let Pair { victim, overwriter, amount } = pair;
+    let read = if victim.version_before == overwriter.version_before {
+        "the same".to_owned()
+    } else {
+        format!("{} at version {}", overwriter.balance_before, overwriter.version_before)
+    };
+    let what = match amount.checked_neg() {
+        Some(deposit) if deposit > Money::ZERO => format!("a deposit of {deposit}"),
+        _ => amount.to_string(),
+    };
+    format!(
+        "A read {} at version {} and wrote version {}; B, which had read {read}, wrote over it at version {}: {what} gone",
+        victim.balance_before, victim.version_before, victim.version, overwriter.version
+    )
+}
+
+/// Microseconds in milliseconds, to a tenth.
+pub(super) fn millis(micros: u64) -> String {
+    format!("{}.{}", micros / 1_000, micros % 1_000 / 100)
+}
+
+fn seconds(millis: u64) -> f64 {
+    millis as f64 / 1_000.0
+}

@@ -1,0 +1,146 @@
+//! The naive model the verdict is checked against: an account where every value carries the set of writes that are in
+//! it. No tree, no path: a write takes the set of what it read and adds itself, and what is not in the last set is lost.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+use zbl_client::{Entry, EntryKind, Money};
+
+use super::{Evidence, Journal, State};
+use crate::history::{Acknowledgement, Operation, Outcome};
+
+/// One thing that happens to the account.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// A change by `delta`, decided on the value `stale` writes back (0: the current one), and what its client hears.
+    Write { delta: i64, stale: usize, heard: Heard },
+    /// A refused change.
+    Refusal,
+    /// An unknown outcome settled as void.
+    Void,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Heard {
+    Receipt,
+    Nothing,
+}
+
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    // Mostly fresh writes, some a little stale and a few very stale, so that money is lost, revived and lost again.
+    let stale = prop_oneof![5 => Just(0_usize), 4 => 1_usize..4, 1 => 4_usize..30];
+    let heard = prop_oneof![9 => Just(Heard::Receipt), 1 => Just(Heard::Nothing)];
+    let delta = prop_oneof![3 => -20_i64..0, 1 => 1_i64..20];
+    let step = prop_oneof![
+        12 => (delta, stale, heard).prop_map(|(delta, stale, heard)| Step::Write { delta, stale, heard }),
+        1 => Just(Step::Refusal),
+        1 => Just(Step::Void),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+/// A value the account has had: its balance, and the entries (by index) whose changes are in it.
+#[derive(Clone)]
+struct Value {
+    balance: i64,
+    within: BTreeSet<usize>,
+}
+
+/// The account after a sequence of steps, with everything clients and journal know about it.
+pub(super) struct Model {
+    pub(super) root: State,
+    pub(super) operations: Vec<Operation>,
+    pub(super) entries: Vec<Entry>,
+    values: Vec<Value>,
+}
+
+/// Versions before the run, so that no index is a version by accident.
+const ROOT_VERSION: i64 = 7;
+
+impl Model {
+    pub(super) fn run(steps: &[Step]) -> Self {
+        let root = State { balance: Money::from_minor(1_000), version: ROOT_VERSION };
+        let opening = Value { balance: 1_000, within: BTreeSet::new() };
+        let mut model = Self { root, operations: Vec::new(), entries: Vec::new(), values: vec![opening] };
+        for (number, step) in steps.iter().enumerate() {
+            model.step(Uuid::from_u128(number as u128 + 1), *step);
+        }
+        model
+    }
+
+    fn step(&mut self, request_id: Uuid, step: Step) {
+        let (delta, outcome) = match step {
+            Step::Write { delta, stale, heard } => {
+                let read = (self.values.len() - 1).saturating_sub(stale);
+                let receipt = self.write(request_id, EntryKind::Deduct, delta, read);
+                let outcome = if heard == Heard::Receipt { Outcome::Acknowledged(receipt) } else { Outcome::Unknown };
+                (delta, outcome)
+            }
+            Step::Refusal => (-5, Outcome::Failed { reason: "INSUFFICIENT_BALANCE" }),
+            Step::Void => {
+                self.write(request_id, EntryKind::Void, 0, self.values.len() - 1);
+                (-5, Outcome::Unknown)
+            }
+        };
+        self.operations.push(Operation { request_id, delta: Money::from_minor(delta), outcome });
+    }
+
+    fn write(&mut self, request_id: Uuid, kind: EntryKind, delta: i64, read: usize) -> Acknowledgement {
+        let mut value = self.values[read].clone();
+        value.balance += delta;
+        value.within.insert(self.entries.len());
+        let receipt = Acknowledgement {
+            balance: Money::from_minor(value.balance),
+            version: ROOT_VERSION + self.values.len() as i64,
+            version_before: ROOT_VERSION + read as i64,
+        };
+        self.entries.push(Entry {
+            version: receipt.version,
+            request_id,
+            kind,
+            delta: Money::from_minor(delta),
+            balance_after: receipt.balance,
+            version_before: receipt.version_before,
+            strategy: String::new(),
+            created_at: None,
+        });
+        self.values.push(value);
+        receipt
+    }
+
+    pub(super) fn evidence(&self) -> Evidence<'_> {
+        let balance = Money::from_minor(self.final_value().balance);
+        Evidence {
+            operations: &self.operations,
+            journal: Journal { root: self.root, entries: &self.entries },
+            last: State { balance, version: ROOT_VERSION + self.values.len() as i64 - 1 },
+        }
+    }
+
+    fn final_value(&self) -> &Value {
+        &self.values[self.values.len() - 1]
+    }
+
+    /// The writes (not the voids) that are not in the final value, each with the first surviving write after it.
+    pub(super) fn lost(&self) -> Vec<(Uuid, Uuid, i64)> {
+        let surviving = &self.final_value().within;
+        let lost = (0..self.entries.len())
+            .filter(|index| !surviving.contains(index) && self.entries[*index].kind != EntryKind::Void);
+        lost.map(|victim| {
+            let overwriter = *surviving.range(victim..).next().expect("the last write survives");
+            let pair = (&self.entries[victim], &self.entries[overwriter]);
+            (pair.0.request_id, pair.1.request_id, -pair.0.delta.minor())
+        })
+        .collect()
+    }
+
+    /// What the write of entry `index` destroyed: the changes it cut off, less the changes it brought back.
+    pub(super) fn destroyed(&self, index: usize) -> i64 {
+        let (before, after) = (&self.values[index].within, &self.values[index + 1].within);
+        let sum = |entries: Vec<usize>| entries.into_iter().map(|entry| self.entries[entry].delta.minor()).sum::<i64>();
+        let cut = sum(before.difference(after).copied().collect());
+        let revived = sum(after.difference(before).copied().filter(|entry| *entry != index).collect());
+        revived - cut
+    }
+}

@@ -1,0 +1,116 @@
+//! What the demonstration says. Pure, but for a look at the timeline's ring.
+
+use std::time::Duration;
+
+use zbl_client::{Paint, lanes};
+use zbl_loadgen::{
+    expectation::Conclusion,
+    report::{Pair, Report},
+};
+use zbl_proto::v1;
+
+use super::{AMOUNT, DEDUCTIONS, OPENING, WORKERS, conclude};
+use crate::{
+    rpc::{race_message, span_message},
+    timeline::{Event, Race, Timeline},
+};
+
+/// The width of the picture: what a terminal has at the least, with room for the values.
+const WIDTH: usize = 110;
+
+pub(super) fn opening(store: &str, compute_delay: Duration) -> String {
+    let asked = u64::from(WORKERS) * u64::from(DEDUCTIONS);
+    let delay = if compute_delay.is_zero() {
+        "Nothing is slowed down to help the race.".to_owned()
+    } else {
+        format!("Each operation is held for {compute_delay:?} between read and write, to widen the race.")
+    };
+    format!(
+        "Zero Balance Loss: break, show, cure (on {store})\n\n\
+         {WORKERS} workers take {AMOUNT} {DEDUCTIONS} times each from one account of {OPENING}: {asked} deductions, of which it can pay 100.\n\
+         {delay}\n\n1. Break it: no concurrency control\n\n"
+    )
+}
+
+/// Between the loss and its cures.
+pub(super) const fn turn() -> &'static str {
+    "\n2. Cure it: the same attack on every other strategy\n\n"
+}
+
+pub(super) fn line(report: &Report) -> String {
+    let mark = if conclude(report) == Conclusion::AsExpected { "ok " } else { "!! " };
+    format!(
+        "  {mark}{:<16}{:<13} sold {} of {}, {:.1} s\n",
+        report.strategy,
+        report.verdict.to_string(),
+        report.acknowledged.count,
+        report.affordable,
+        Duration::from_millis(report.duration_ms).as_secs_f64()
+    )
+}
+
+pub(super) fn closing(runs: &[Report]) -> String {
+    let surprises = surprises(runs);
+    if surprises.is_empty() {
+        return "Every strategy did what it promises; the unsafe one was caught, to the cent.\n".to_owned();
+    }
+    surprises.iter().map(|surprise| format!("NOT AS PROMISED: {surprise}\n")).collect()
+}
+
+/// What did not go as the guarantees say.
+pub(super) fn surprises(runs: &[Report]) -> Vec<String> {
+    let verdicts = runs
+        .iter()
+        .filter(|run| conclude(run) != Conclusion::AsExpected)
+        .map(|run| format!("{} ended {}", run.strategy, run.verdict));
+    // A loss that is not accounted for pair by pair is not understood.
+    let unexplained = runs
+        .iter()
+        .filter(|run| run.unattributed.minor() != 0)
+        .map(|run| format!("{} lost {} that no overwriting explains", run.strategy, run.unattributed));
+    verdicts.chain(unexplained).collect()
+}
+
+/// The lanes of one lost update that the verdict confirms: of those with a single victim the shortest, because there the
+/// phases are easiest to see.
+pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
+    let events = retained(timeline, report.user_id);
+    let races = events.iter().filter_map(|event| match event {
+        Event::Race(race) if is_confirmed(race, &report.lost_updates) => Some(race),
+        _ => None,
+    });
+    let Some(race) = races.min_by_key(|race| race.overwriter.version - race.seen.version) else {
+        return String::new();
+    };
+    let spans: Vec<v1::Span> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Span(span) => Some(span_message(span)),
+            Event::Race(_) => None,
+        })
+        .collect();
+    format!(
+        "One of them, as it happened:\n\n{}",
+        lanes::picture(&spans, &race_message(race), WIDTH, Paint::suiting(&std::io::stdout()))
+    )
+}
+
+fn is_confirmed(race: &Race, pairs: &[Pair]) -> bool {
+    let [victim] = race.victims.as_slice() else { return false };
+    pairs.iter().any(|pair| {
+        (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
+    })
+}
+
+/// What the ring still holds of an account.
+fn retained(timeline: &Timeline, user_id: i64) -> Vec<Event> {
+    let (mut events, mut after) = (Vec::new(), timeline.first_held());
+    loop {
+        let batch = timeline.after(after, user_id);
+        if batch.up_to == after {
+            return events;
+        }
+        after = batch.up_to;
+        events.extend(batch.events.into_iter().map(|(_, event)| event));
+    }
+}

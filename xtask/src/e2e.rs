@@ -1,0 +1,76 @@
+//! `cargo xtask e2e`: the real binaries, driven from outside as a user would, against real databases. It builds them
+//! once, runs the parts it is asked for, and prints one line for each check and a count at the end.
+
+mod attack;
+mod checks;
+mod cli;
+mod demo;
+mod grpcurl;
+mod kill;
+mod stage;
+mod two_servers;
+
+use crate::{
+    command::{Failure, cargo, run as run_command, say},
+    test::ensure_mariadb,
+};
+use checks::Checks;
+use stage::Stage;
+
+/// A group of checks that can be run by name.
+struct Part {
+    name: &'static str,
+    summary: &'static str,
+    run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
+}
+
+const PARTS: [Part; 5] = [
+    Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
+    Part { name: "cli", summary: "exit codes, bad settings, closed pipes", run: cli::run },
+    Part { name: "demo", summary: "the demo's own claims, on SQLite and on MariaDB", run: demo::run },
+    Part {
+        name: "two-servers",
+        summary: "two servers on one MariaDB: who loses and who does not",
+        run: two_servers::run,
+    },
+    Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
+];
+
+/// The part that `--no-grpcurl` leaves out.
+const GRPCURL: &str = "grpcurl";
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    if arguments == ["--list"] {
+        PARTS.iter().for_each(|part| say(&format!("{:12} {}", part.name, part.summary)));
+        return Ok(());
+    }
+    let parts = chosen(arguments)?;
+    ensure_mariadb()?;
+    run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let stage = Stage::new()?;
+    let mut checks = Checks::default();
+    for part in parts {
+        say(&format!("\n{}: {}", part.name, part.summary));
+        checks.begin(part.name);
+        if let Err(failure) = (part.run)(&stage, &mut checks) {
+            checks.fail("set-up", failure.reason());
+        }
+    }
+    checks.close()
+}
+
+/// The parts that the arguments ask for, in the order of the table.
+fn chosen(arguments: &[String]) -> Result<Vec<&'static Part>, Failure> {
+    let mut wanted: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let without_grpcurl = wanted.contains(&"--no-grpcurl");
+    wanted.retain(|word| *word != "--no-grpcurl");
+    if let Some(unknown) = wanted.iter().find(|word| PARTS.iter().all(|part| part.name != **word)) {
+        let names = PARTS.map(|part| part.name).join(", ");
+        return Err(Failure::Usage(format!("e2e has no part {unknown:?}; it has {names}")));
+    }
+    if without_grpcurl {
+        say("--no-grpcurl: the part grpcurl is left out");
+    }
+    let is_wanted = |part: &&Part| wanted.is_empty() || wanted.contains(&part.name);
+    Ok(PARTS.iter().filter(is_wanted).filter(|part| !(without_grpcurl && part.name == GRPCURL)).collect())
+}

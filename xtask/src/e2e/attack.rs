@@ -1,0 +1,94 @@
+//! `loadgen attack` as a process, and what its result file says.
+
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde_json::Value;
+use test_support::Process;
+
+use super::{
+    checks::{ensure, hundredths},
+    stage::{Ended, Stage, argument},
+};
+use crate::command::{Failure, line};
+
+/// The longest attack here takes some tens of seconds on an idle machine, in a debug build.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// An attack under way.
+pub(crate) struct Attack {
+    line: String,
+    process: Process,
+    file: PathBuf,
+}
+
+/// An attack that has ended: how, and its result.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) ended: Ended,
+    /// The result file; null when none was written.
+    pub(crate) result: Value,
+}
+
+impl Attack {
+    /// Starts an attack on one or more servers. `name` names its result file.
+    pub(crate) fn start(
+        stage: &Stage,
+        name: &str,
+        servers: &[SocketAddr],
+        arguments: &[&str],
+    ) -> Result<Self, Failure> {
+        let file = stage.path(&format!("{name}.json"));
+        let mut command = stage.command("loadgen", &["attack", "--json", &argument(&file)]);
+        for server in servers {
+            command.args(["--addr", &server.to_string()]);
+        }
+        command.args(arguments);
+        Ok(Self { line: line(&command), process: Process::spawn(command)?, file })
+    }
+
+    /// Waits for its end and reads its result.
+    pub(crate) fn finish(mut self) -> Result<Finished, Failure> {
+        let status = self.process.wait(TIMEOUT)?;
+        let ended = Ended { line: self.line, code: status.code(), output: self.process.output() };
+        let text = fs::read_to_string(&self.file).unwrap_or_default();
+        Ok(Finished { ended, result: serde_json::from_str(&text).unwrap_or_default() })
+    }
+}
+
+impl Finished {
+    /// Fails unless the attack ended with `code` and this verdict.
+    pub(crate) fn expect(self, code: i32, verdict: &str) -> Result<Self, Failure> {
+        let Self { ended, result } = self;
+        let ended = ended.expect(code)?;
+        let actual = result["verdict"].as_str().unwrap_or("no verdict");
+        ensure(actual == verdict, || format!("{}: {actual}, expected {verdict}\n{}", ended.line, ended.output))?;
+        Ok(Self { ended, result })
+    }
+}
+
+/// Fails unless a result says that nothing was lost, and its figures agree with each other.
+pub(crate) fn ensure_clean(result: &Value) -> Result<(), Failure> {
+    let is_clean = result["verdict"] == "CLEAN" && result["unknown"] == 0 && result["doubled"] == 0;
+    ensure(is_clean, || format!("not CLEAN with nothing unknown or doubled: {result}"))?;
+    for figure in ["lost", "unattributed", "difference"] {
+        ensure(amount(&result[figure])? == 0, || format!("{figure} is not zero: {result}"))?;
+    }
+    let acknowledged = amount(&result["acknowledged"]["amount"])?;
+    ensure(acknowledged > 0, || format!("nothing was acknowledged: {result}"))?;
+    ensure(amount(&result["opening"])? - acknowledged == amount(&result["final"])?, || {
+        format!("opening less acknowledged is not final: {result}")
+    })
+}
+
+/// Fails unless a result names every lost cent: the pairs add up to the loss.
+pub(crate) fn ensure_accounted_loss(result: &Value) -> Result<(), Failure> {
+    let lost = amount(&result["lost"])?;
+    let pairs = result["lost_updates"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let sum = pairs.iter().map(|pair| amount(&pair["amount"])).sum::<Result<i64, Failure>>()?;
+    ensure(lost > 0 && sum == lost, || format!("lost {lost}, the pairs add up to {sum} (hundredths): {result}"))
+}
+
+/// An amount of a result file, in hundredths.
+pub(crate) fn amount(value: &Value) -> Result<i64, Failure> {
+    value.as_str().and_then(hundredths).ok_or_else(|| Failure::Failed(format!("{value} is not an amount")))
+}

@@ -1,0 +1,184 @@
+//! The contract as another's client sees it: grpcurl learns it by reflection, calls every method, watches the timeline
+//! and provokes the error table.
+
+mod outages;
+mod refusals;
+mod tool;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use test_support::poll_until;
+
+use super::{
+    checks::{Checks, ensure},
+    stage::{Server, Stage},
+    two_servers::ALWAYS,
+};
+use crate::command::Failure;
+use tool::Grpcurl;
+
+/// Spans follow the operation at once.
+const SPAN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The methods of the contract.
+const METHODS: [&str; 8] = [
+    "OpenAccount",
+    "Deduct",
+    "Deposit",
+    "GetBalance",
+    "GetDeduction",
+    "ListEntries",
+    "ListStrategies",
+    "StreamTimeline",
+];
+
+pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
+    let program = tool::program()?;
+    let server = Server::start(stage, &stage.sqlite_url("grpcurl.db"))?;
+    let grpcurl = Grpcurl::new(stage, program.clone(), server.address());
+    checks.check("list and describe by reflection", || describe(&grpcurl));
+    checks.check("health: SERVING, as a whole and for the account service", || health(&grpcurl));
+    checks.check("the line that the banner prints deducts 10.00 from account 1", || paste_banner(&server, &grpcurl));
+    checks.check("Deduct, Deposit and GetBalance agree", || move_money(&grpcurl));
+    checks.check("ListEntries pages through the journal", || list_entries(&grpcurl));
+    checks.check("ListStrategies names every guarantee", || list_strategies(&grpcurl));
+    checks.check("GetDeduction tells what became of a request, finally when asked to", || get_deduction(&grpcurl));
+    checks.check("ResetAccount journals a RESET", || reset(&grpcurl));
+    checks.check("StreamTimeline shows the spans of a deduction made while it streams", || timeline(&grpcurl));
+    refusals::run(&grpcurl, checks);
+    outages::run(stage, &program, checks);
+    Ok(())
+}
+
+fn describe(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let services = grpcurl.ask(&["list"])?;
+    for service in ["zbl.v1.AccountService", "zbl.v1.LabService", "grpc.health.v1.Health"] {
+        ensure(services.lines().any(|line| line == service), || format!("{service} is not listed: {services}"))?;
+    }
+    let description = grpcurl.ask(&["describe", "zbl.v1.AccountService"])?;
+    for method in METHODS {
+        let rpc = format!("rpc {method} (");
+        ensure(description.contains(&rpc), || format!("{method} is not described: {description}"))?;
+    }
+    Ok(())
+}
+
+fn health(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    for request in ["{}", r#"{"service":"zbl.v1.AccountService"}"#] {
+        let status = grpcurl.call("grpc.health.v1.Health/Check", request)?;
+        ensure(status["status"] == "SERVING", || format!("{request}: {status}"))?;
+    }
+    Ok(())
+}
+
+fn paste_banner(server: &Server<'_>, grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let request = r#"{"user_id":1,"amount":"10.00"}"#;
+    let line = format!("grpcurl -plaintext -d '{request}' {} zbl.v1.AccountService/Deduct", server.address());
+    ensure(server.output().contains(&line), || format!("{line}\nis not in\n{}", server.output()))?;
+    let receipt = grpcurl.call("AccountService/Deduct", request)?;
+    let [balance, version, before] = ["balance", "version", "versionBefore"].map(|field| receipt[field].as_str());
+    ensure((balance, version, before) == (Some("990.00"), Some("2"), Some("1")), || receipt.to_string())
+}
+
+fn move_money(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let opened = grpcurl.call("AccountService/OpenAccount", r#"{"user_id":2,"opening_balance":"20"}"#)?;
+    ensure(opened["balance"] == "20.00" && opened["version"] == "1", || opened.to_string())?;
+    let mut expected = 2000;
+    for (index, strategy) in ALWAYS.iter().enumerate() {
+        let request = |amount: &str| format!(r#"{{"user_id":2,"amount":"{amount}","strategy":"{strategy}"}}"#);
+        grpcurl.call("AccountService/Deduct", &request("7.5"))?;
+        let deposited = grpcurl.call("AccountService/Deposit", &request("5.25"))?;
+        expected -= 225;
+        let version = (3 + 2 * index).to_string();
+        let balance = format!("{}.{:02}", expected / 100, expected % 100);
+        ensure(deposited["balance"] == balance.as_str() && deposited["version"] == version.as_str(), || {
+            format!("{strategy}: {deposited}, expected {balance} at version {version}")
+        })?;
+        let stored = grpcurl.call("AccountService/GetBalance", r#"{"user_id":2}"#)?;
+        for field in ["balance", "version"] {
+            ensure(stored[field] == deposited[field], || format!("{strategy}: {stored}, then {deposited}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn list_entries(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let (mut entries, mut token) = (Vec::new(), String::new());
+    // One page more than the account has entries would be a token that never ends.
+    for _ in 0..=9 {
+        let request = format!(r#"{{"user_id":2,"page_size":4,"page_token":"{token}"}}"#);
+        let mut page = grpcurl.call("AccountService/ListEntries", &request)?;
+        entries.extend(page["entries"].as_array_mut().map(std::mem::take).unwrap_or_default());
+        token = page["nextPageToken"].as_str().unwrap_or_default().to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    let versions: Vec<&str> = entries.iter().filter_map(|entry| entry["version"].as_str()).collect();
+    ensure(versions == ["1", "2", "3", "4", "5", "6", "7", "8", "9"], || format!("versions {versions:?}"))?;
+    let (open, deduct, deposit) = (&entries[0], &entries[1], &entries[2]);
+    ensure(open["kind"] == "ENTRY_KIND_OPEN" && open["delta"] == "20.00", || open.to_string())?;
+    ensure(deduct["kind"] == "ENTRY_KIND_DEDUCT" && deduct["delta"] == "-7.50", || deduct.to_string())?;
+    ensure(deposit["kind"] == "ENTRY_KIND_DEPOSIT" && deposit["balanceAfter"] == "17.75", || deposit.to_string())
+}
+
+fn list_strategies(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let answer = grpcurl.call("AccountService/ListStrategies", "{}")?;
+    let strategies = answer["strategies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |guarantee: &str| -> Vec<&str> {
+        let promise = |strategy: &&Value| strategy["guarantee"] == guarantee && strategy["available"] == true;
+        strategies.iter().filter(promise).filter_map(|strategy| strategy["name"].as_str()).collect()
+    };
+    let expected: [(&str, &[&str]); 3] =
+        [("GUARANTEE_LOSES_UPDATES", &["none"]), ("GUARANTEE_ONE_PROCESS", &["mutex"]), ("GUARANTEE_ALWAYS", &ALWAYS)];
+    for (guarantee, names) in expected {
+        ensure(named(guarantee) == names, || format!("{guarantee}: {:?}, expected {names:?}", named(guarantee)))?;
+    }
+    ensure(answer["store"] == "sqlite", || answer.to_string())
+}
+
+fn get_deduction(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let receipt = grpcurl.call("AccountService/Deduct", r#"{"user_id":2,"amount":"0.01"}"#)?;
+    let id = receipt["requestId"].as_str().unwrap_or_default();
+    let request = format!(r#"{{"user_id":2,"request_id":"{id}"}}"#);
+    let found = grpcurl.call("AccountService/GetDeduction", &request)?;
+    ensure(found["state"] == "DEDUCTION_STATE_SUCCEEDED" && found["receipt"]["version"] == receipt["version"], || {
+        format!("{receipt}, then {found}")
+    })?;
+    let unheard = r#"{"user_id":2,"request_id":"7b3c9a52-6d0e-4f5b-9b1d-2f6f0a8c1e02""#;
+    let open = grpcurl.call("AccountService/GetDeduction", &format!("{unheard}}}"))?;
+    ensure(open["state"] == "DEDUCTION_STATE_NOT_FOUND" && open["final"] != true, || open.to_string())?;
+    let voided = grpcurl.call("AccountService/GetDeduction", &format!(r#"{unheard},"resolve":true}}"#))?;
+    ensure(voided["state"] == "DEDUCTION_STATE_VOIDED" && voided["final"] == true, || voided.to_string())
+}
+
+fn reset(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let before = grpcurl.call("AccountService/GetBalance", r#"{"user_id":2}"#)?;
+    let after = grpcurl.call("LabService/ResetAccount", r#"{"user_id":2,"balance":"50.00"}"#)?;
+    let version = |answer: &Value| answer["version"].as_str().and_then(|version| version.parse::<i64>().ok());
+    let goes_on = version(&before).is_some_and(|before| version(&after) == before.checked_add(1));
+    ensure(goes_on && after["balance"] == "50.00", || format!("{before}, then {after}"))
+}
+
+fn timeline(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
+    let deduct = |id: &str| {
+        let request = format!(r#"{{"user_id":1,"amount":"0.01","request_id":"{id}"}}"#);
+        grpcurl.call("AccountService/Deduct", &request)
+    };
+    let (first, second) = ("7b3c9a52-6d0e-4f5b-9b1d-2f6f0a8c1e03", "7b3c9a52-6d0e-4f5b-9b1d-2f6f0a8c1e04");
+    deduct(first)?;
+    let mut stream = grpcurl.stream("AccountService/StreamTimeline", r#"{"user_id":1,"include_retained":true}"#)?;
+    // What is retained shows that the stream is up, before the deduction it is to show live.
+    stream.wait_for_line(first, SPAN_TIMEOUT)?;
+    deduct(second)?;
+    stream.wait_for_line(second, SPAN_TIMEOUT)?;
+    let phases = ["PHASE_READ", "PHASE_WRITE", "PHASE_COMMIT"];
+    let has_all = |output: &str| {
+        let spans = serde_json::Deserializer::from_str(output).into_iter::<Value>().map_while(Result::ok);
+        let of_second = spans.filter(|event| event["span"]["requestId"] == second).collect::<Vec<_>>();
+        phases.iter().all(|phase| of_second.iter().any(|event| event["span"]["phase"] == *phase))
+    };
+    let complete = poll_until(SPAN_TIMEOUT, || has_all(&stream.output()).then_some(()));
+    ensure(complete.is_some(), || format!("not all of {phases:?} of {second} in\n{}", stream.output()))
+}
