@@ -5,9 +5,11 @@ use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
+    server::NamedService,
     service::{Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
 };
+use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
 
@@ -43,6 +45,10 @@ const MAX_STREAMS: u32 = 1024;
 
 /// A silent connection is asked whether it is still there this often, and dropped if it is not.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What health is told for: the server as a whole, and each service.
+const HEALTH_OF: [&str; 3] =
+    ["", <AccountServiceServer<AccountRpc> as NamedService>::NAME, <LabServiceServer<LabRpc> as NamedService>::NAME];
 
 /// The application, ready to serve.
 pub struct App {
@@ -129,9 +135,8 @@ impl App {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
         let (stop, stopping) = watch::channel(false);
-        let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<AccountServiceServer<AccountRpc>>().await;
-        health.set_serving::<LabServiceServer<LabRpc>>().await;
+        let (mut health, health_service) = tonic_health::server::health_reporter();
+        tell(&health, ServingStatus::Serving).await;
         let bound = listeners.grpc.local_addr().map_err(failed)?.ip();
         let mut routes = self.routes(bound, &stopping)?;
         routes.add_service(health_service);
@@ -139,9 +144,12 @@ impl App {
         let http = self.serve_http(listeners.http, stopping.clone());
         tokio::spawn(async move {
             shutdown.await;
-            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-            // Streams end first: the ports wait for them.
+            tell(&health, ServingStatus::NotServing).await;
+            // Streams end first: the ports wait for them. Those of health end when their service is forgotten.
             stop.send_replace(true);
+            for service in HEALTH_OF {
+                health.clear_service_status(service).await;
+            }
         });
         let (grace, mut asked) = (self.config.shutdown_grace, stopping);
         let overdue = async move {
@@ -193,6 +201,12 @@ impl App {
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await
             .map_err(failed)
+    }
+}
+
+async fn tell(health: &HealthReporter, status: ServingStatus) {
+    for service in HEALTH_OF {
+        health.set_service_status(service, status).await;
     }
 }
 

@@ -29,7 +29,8 @@ pub fn fresh_database() -> Result<String, Error> {
         Err(_) => MysqlUrl::root_at(MariaDb::shared()?.addr()),
     };
     let name = unique_name();
-    server.query(&format!("CREATE DATABASE {name}"))?;
+    // Outside any database: the one that the URL names need not exist.
+    server.with_database("").query(&format!("CREATE DATABASE {name}"))?;
     Ok(server.with_database(&name).to_string())
 }
 

@@ -1,12 +1,7 @@
 //! `cargo xtask test`: every test of the workspace. A missing MariaDB is installed where that is allowed, and a failure
 //! where it is not: the tests against it are never skipped.
 
-use std::{
-    env, fs,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
-    process::Command,
-};
+use std::{env, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, process::Command};
 
 use test_support::{MYSQL_URL_VARIABLE, MariaDb};
 
@@ -71,8 +66,7 @@ impl ServiceStartPrevented {
         options.write(true).create_new(true).mode(0o755);
         let mut file = options.open(Self::POLICY).ok()?;
         let guard = Self;
-        std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 101\n").ok()?;
-        fs::set_permissions(Path::new(Self::POLICY), fs::Permissions::from_mode(0o755)).ok()?;
+        file.write_all(b"#!/bin/sh\nexit 101\n").ok()?;
         Some(guard)
     }
 }

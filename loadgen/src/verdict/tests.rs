@@ -239,8 +239,9 @@ fn a_million_operations_are_judged_within_two_seconds() {
         judge(&Evidence { operations: &operations, journal: Journal { root, entries: &entries }, last }).expect("zero");
     let took = started.elapsed();
     assert_eq!(judgement.lost_updates.len(), 333_333);
-    eprintln!("{took:?}");
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Unoptimised and beside a compiler it takes some ten times as long; anything quadratic would take hours.
+    let budget = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 2 });
+    assert!(took < budget, "{took:?}");
 }
 
 proptest! {

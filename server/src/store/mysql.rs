@@ -58,7 +58,7 @@ impl MysqlStore {
     /// [`Error::Down`] when the URL is malformed, the database cannot be reached or its schema cannot be migrated.
     pub async fn open(url: &str, limits: &Limits) -> Result<Self> {
         let opts = Opts::from_url(url).map_err(|error| Error::Down(format!("database URL: {error}")))?;
-        let pool = Pool::new(opts, limits);
+        let pool = Pool::new(opts, limits)?;
         let mut connection = pool.dedicated().await?;
         let version = scalar(&mut connection, "SELECT VERSION() AS value").await?;
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };
@@ -127,20 +127,20 @@ impl Store for MysqlStore {
 
     async fn read(&self, user_id: i64) -> Result<Option<State>> {
         let mut lease = self.pool.lease().await?;
-        let row = statements::state_of(user_id).first(lease.connection()).await.optional();
+        let row = statements::state_of(user_id).first(lease.connection()?).await.optional();
         Ok(self.ended(lease, row)?.map(statements::state))
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
         let mut lease = self.pool.lease().await?;
-        let row = statements::entry_of(user_id, id).first(lease.connection()).await.optional();
+        let row = statements::entry_of(user_id, id).first(lease.connection()?).await.optional();
         self.ended(lease, row)?.map(statements::entry).transpose()
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         let mut lease = self.pool.lease().await?;
-        let rows = statements::entries_after(user_id, after_version, limit).load(lease.connection()).await;
+        let rows = statements::entries_after(user_id, after_version, limit).load(lease.connection()?).await;
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
@@ -158,13 +158,13 @@ impl Store for MysqlStore {
             Flavour::MySql => "SELECT CAST(COUNT(*) AS CHAR) AS value FROM performance_schema.data_lock_waits",
         };
         let mut lease = self.pool.lease().await?;
-        let row = diesel::sql_query(sql).get_result::<Scalar>(lease.connection()).await;
+        let row = diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?).await;
         self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("lock waits: {error}")))
     }
 
     async fn ping(&self) -> Result<()> {
         let mut lease = self.pool.lease().await?;
-        let answer = lease.connection().batch_execute("DO 0").await;
+        let answer = lease.connection()?.batch_execute("DO 0").await;
         self.ended(lease, answer)
     }
 }
@@ -184,12 +184,12 @@ impl MysqlTransaction {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
             };
-            let begun = lease.connection().batch_execute(begin).await;
+            let begun = lease.connection()?.batch_execute(begin).await;
             begun.map_err(|error| self.failed(&error))?;
             self.lease = Some(lease);
         }
         match &mut self.lease {
-            Some(lease) => Ok(lease.connection()),
+            Some(lease) => lease.connection(),
             None => Err(Error::Unexpected("a transaction without a connection".to_owned())),
         }
     }
@@ -268,7 +268,7 @@ impl Transaction for MysqlTransaction {
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
         let Some(mut lease) = self.lease.take() else { return Ok(()) };
-        match lease.connection().batch_execute("COMMIT").await {
+        match lease.connection()?.batch_execute("COMMIT").await {
             Ok(()) => {
                 lease.done();
                 Ok(())
@@ -283,7 +283,8 @@ impl Transaction for MysqlTransaction {
 
     async fn rollback(mut self: Box<Self>) {
         if let Some(mut lease) = self.lease.take()
-            && lease.connection().batch_execute("ROLLBACK").await.is_ok()
+            && let Ok(connection) = lease.connection()
+            && connection.batch_execute("ROLLBACK").await.is_ok()
         {
             lease.done();
         }

@@ -30,11 +30,12 @@ const NOT_AS_EXPECTED: i32 = 10;
 /// A command line that must be refused before anything is done: binary, arguments, exit code, what it must say.
 type Refused = (&'static str, &'static [&'static str], i32, &'static [&'static str]);
 
-const REFUSED: [Refused; 9] = [
+const REFUSED: [Refused; 10] = [
     ("zbl-server", &["--nope"], USAGE, &["--nope"]),
     ("zbl-server", &["serve", "--database-url", "postgres://u:p@h/db"], USAGE, &["--database-url", "mysql://"]),
     ("zbl-server", &["serve", "--database-url", "mysql://root:s3cret@"], USAGE, &["--database-url"]),
     ("zbl-server", &["serve", "--grpc-addr", "somewhere"], USAGE, &["--grpc-addr"]),
+    ("zbl-server", &["serve", "--strategy", "hope"], USAGE, &["hope", "pessimistic"]),
     ("zbl-server", &["serve", "--config", "absent.toml"], USAGE, &["absent.toml"]),
     ("loadgen", &["attack", "--workers", "many"], USAGE, &["--workers"]),
     ("loadgen", &["attack", "--amount", "1.001"], USAGE, &["--amount"]),
@@ -50,7 +51,6 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
             ensure(!ended.output.contains("s3cret"), || format!("a password is shown: {}", ended.output))
         });
     }
-    checks.check("an unknown strategy is refused by name, with those there are", || unknown_strategy(stage));
     checks.check("a port in use is named, with the flag to change", || port_in_use(stage));
     checks.check("a database that is not there is named", || no_database(stage));
     checks.check("a server that is not there is exit 3 for its clients, 1 for healthcheck", || no_server(stage));
@@ -64,14 +64,6 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     });
     checks.check("SIGTERM ends the server with 0", || terminate(server));
     Ok(())
-}
-
-fn unknown_strategy(stage: &Stage) -> Result<(), Failure> {
-    let url = stage.sqlite_url("strategy.db");
-    let ports = ["--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
-    let mut command = stage.command("zbl-server", &["serve", "--strategy", "hope", "--database-url", &url]);
-    command.args(ports);
-    stage.run(command, TIMEOUT)?.expect(FAILED)?.saying(&["hope", "pessimistic"]).map(drop)
 }
 
 fn port_in_use(stage: &Stage) -> Result<(), Failure> {

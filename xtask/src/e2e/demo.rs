@@ -19,10 +19,11 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let mariadb = fresh_database()?;
-    for (store, database_url) in [("SQLite", stage.sqlite_url("demo.db")), ("MariaDB", mariadb)] {
+    // Without a database named, the demo keeps its own in a temporary file.
+    for (store, database) in [("SQLite", vec![]), ("MariaDB", vec!["--database-url", &mariadb])] {
         let mut runs = Vec::new();
         checks.check(&format!("demo --exit on {store} ends with 0 and shows a race"), || {
-            runs = demo(stage, store, &database_url)?;
+            runs = demo(stage, store, &database)?;
             Ok(())
         });
         let find = |strategy: &str| {
@@ -46,13 +47,13 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
 }
 
 /// Runs the demo and returns the runs of its result file.
-fn demo(stage: &Stage, store: &str, database_url: &str) -> Result<Vec<Value>, Failure> {
+fn demo(stage: &Stage, store: &str, database: &[&str]) -> Result<Vec<Value>, Failure> {
     let file = stage.path(&format!("demo-{store}.json"));
     let (grpc, http) = (loopback(free_port()?).to_string(), loopback(free_port()?).to_string());
-    let arguments = ["demo", "--exit", "--json", &argument(&file), "--database-url", database_url];
+    let arguments = ["demo", "--exit", "--json", &argument(&file)];
     let mut command = stage.command("zbl-server", &arguments);
-    command.args(["--grpc-addr", &grpc, "--http-addr", &http]);
-    stage.run(command, TIMEOUT)?.expect(0)?.saying(&["which had read the same", "gone"])?;
+    command.args(["--grpc-addr", &grpc, "--http-addr", &http]).args(database);
+    stage.run(command, TIMEOUT)?.expect(0)?.saying(&["which had read", "wrote over it", "gone"])?;
     let text = fs::read_to_string(&file).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
     let result: Value = serde_json::from_str(&text).map_err(|error| Failure::Failed(format!("{error}: {text}")))?;
     result["runs"].as_array().cloned().ok_or_else(|| Failure::Failed(format!("no runs in {text}")))

@@ -6,17 +6,16 @@
 //! discards what comes back dirty. Forgetting to say so costs a reconnect, never a wrong answer.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use bb8::{ManageConnection, PooledConnection, RunError};
+use deadpool::{
+    Runtime,
+    managed::{self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType},
+};
 use diesel_async::{AsyncMysqlConnection, SimpleAsyncConnection};
 use mysql_async::{Conn, Opts, OptsBuilder};
-use tokio::sync::watch;
 
 use super::super::{Error, Result};
 
@@ -31,25 +30,22 @@ pub(super) struct Link {
 pub(super) struct Connector {
     opts: Opts,
     session: String,
-    connect_timeout: Duration,
     /// Raised whenever a link is found lost: after a restart of the database every older link is dead too, and is
     /// thrown away at check-out instead of failing one call each.
-    generation: Arc<AtomicU64>,
-    /// Why the last attempt to connect failed. bb8 keeps such failures from those who wait for a link.
-    failure: watch::Sender<String>,
+    generation: AtomicU64,
 }
 
 /// A pool of links.
 #[derive(Clone)]
 pub(super) struct Pool {
-    links: bb8::Pool<Connector>,
-    generation: Arc<AtomicU64>,
-    failure: watch::Receiver<String>,
+    links: managed::Pool<Connector>,
+    wait: Duration,
 }
 
 /// A link checked out for one piece of work.
 pub(super) struct Lease {
-    link: PooledConnection<'static, Connector>,
+    /// Empty only while being dropped.
+    link: Option<Object<Connector>>,
 }
 
 /// The bounds of a pool and its sessions.
@@ -81,8 +77,7 @@ impl Connector {
              sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
             limits.lock_wait.as_secs().max(1)
         );
-        let (generation, failure) = (Arc::default(), watch::Sender::default());
-        Self { opts, session, connect_timeout: limits.pool_wait, generation, failure }
+        Self { opts, session, generation: AtomicU64::default() }
     }
 
     async fn establish(&self) -> Result<AsyncMysqlConnection> {
@@ -101,47 +96,41 @@ impl Connector {
     }
 }
 
-impl ManageConnection for Connector {
-    type Connection = Link;
+impl Manager for Connector {
+    type Type = Link;
     type Error = Error;
 
-    async fn connect(&self) -> Result<Link> {
+    async fn create(&self) -> Result<Link> {
+        // Before connecting: a loss noticed meanwhile makes this link an old one too, which costs a reconnect at worst.
         let generation = self.generation.load(Ordering::Acquire);
-        let established = tokio::time::timeout(self.connect_timeout, self.establish()).await;
-        let connection = established
-            .unwrap_or_else(|_| {
-                Err(Error::Down(format!("the database did not answer within {:?}", self.connect_timeout)))
-            })
-            .inspect_err(|error| drop(self.failure.send_replace(error.to_string())))?;
-        Ok(Link { connection, generation, dirty: false })
+        Ok(Link { connection: self.establish().await?, generation, dirty: false })
     }
 
-    async fn is_valid(&self, link: &mut Link) -> Result<()> {
+    async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Error> {
+        if link.dirty {
+            return Err(RecycleError::message("its last user did not finish"));
+        }
         if link.generation < self.generation.load(Ordering::Acquire) {
-            return Err(Error::Lost("made before the database was last lost".to_owned()));
+            return Err(RecycleError::message("made before the database was last lost"));
         }
         Ok(())
-    }
-
-    fn has_broken(&self, link: &mut Link) -> bool {
-        link.dirty
     }
 }
 
 impl Pool {
     /// A pool that connects when it is first needed.
-    pub(super) fn new(opts: Opts, limits: &Limits) -> Self {
-        let connector = Connector::new(opts, limits);
-        let (generation, failure) = (Arc::clone(&connector.generation), connector.failure.subscribe());
-        let links = bb8::Pool::builder()
-            .max_size(limits.pool_size)
-            .connection_timeout(limits.pool_wait)
-            // No round trip: `is_valid` compares two numbers.
-            .test_on_check_out(true)
-            // Whoever waits is told of a failure at once; the next caller makes the next attempt.
-            .retry_connection(false)
-            .build_unchecked(connector);
-        Self { links, generation, failure }
+    ///
+    /// # Errors
+    /// [`Error::Unexpected`]: the pool refuses its bounds.
+    pub(super) fn new(opts: Opts, limits: &Limits) -> Result<Self> {
+        let links = managed::Pool::builder(Connector::new(opts, limits))
+            .max_size(limits.pool_size as usize)
+            .wait_timeout(Some(limits.pool_wait))
+            .create_timeout(Some(limits.pool_wait))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| Error::Unexpected(error.to_string()))?;
+        Ok(Self { links, wait: limits.pool_wait })
     }
 
     /// Checks a link out, dirty until [`Lease::done`].
@@ -149,27 +138,16 @@ impl Pool {
     /// # Errors
     /// [`Error::Down`] when no connection can be made, [`Error::Exhausted`] when none comes free in time.
     pub(super) async fn lease(&self) -> Result<Lease> {
-        let mut failure = self.failure.clone();
-        failure.mark_unchanged();
-        let get = self.links.get_owned();
-        tokio::pin!(get);
-        let link = loop {
-            tokio::select! {
-                link = &mut get => break link,
-                Ok(()) = failure.changed() => {
-                    // While others still have links one of them may come free; without any, waiting is in vain.
-                    if self.links.state().connections == 0 {
-                        return Err(Error::Down(failure.borrow().clone()));
-                    }
-                }
+        let mut link = self.links.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Error::Exhausted(format!("every database connection was in use for {:?}", self.wait))
             }
-        };
-        let mut link = link.map_err(|error| match error {
-            RunError::User(error) => error,
-            RunError::TimedOut => Error::Exhausted("every database connection is in use".to_owned()),
+            PoolError::Timeout(_) => Error::Down(format!("the database did not answer within {:?}", self.wait)),
+            other => Error::Unexpected(other.to_string()),
         })?;
         link.dirty = true;
-        Ok(Lease { link })
+        Ok(Lease { link: Some(link) })
     }
 
     /// A connection outside the pool.
@@ -177,23 +155,38 @@ impl Pool {
     /// # Errors
     /// [`Error::Down`].
     pub(super) async fn dedicated(&self) -> Result<AsyncMysqlConnection> {
-        Ok(self.links.dedicated_connection().await?.connection)
+        self.links.manager().establish().await
     }
 
     /// Notes that a link was found lost: those made before are not handed out again.
     pub(super) fn lost(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.links.manager().generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Lease {
     /// The connection.
-    pub(super) fn connection(&mut self) -> &mut AsyncMysqlConnection {
-        &mut self.link.connection
+    ///
+    /// # Errors
+    /// None in practice: a lease has its link until it is dropped.
+    pub(super) fn connection(&mut self) -> Result<&mut AsyncMysqlConnection> {
+        self.link.as_mut().map(|link| &mut link.connection).ok_or_else(|| Error::Unexpected("no link".to_owned()))
     }
 
     /// Gives the link back: every answer has been read and no transaction is open.
     pub(super) fn done(mut self) {
-        self.link.dirty = false;
+        if let Some(link) = &mut self.link {
+            link.dirty = false;
+        }
+    }
+}
+
+impl Drop for Lease {
+    /// A link that is still dirty is closed here and not only when it would next be checked out: until then its
+    /// transaction would keep its locks.
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take_if(|link| link.dirty) {
+            drop(Object::take(link));
+        }
     }
 }
