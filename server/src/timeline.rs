@@ -80,7 +80,7 @@ pub struct Race {
     pub seen: State,
     /// The entries it cut off, newest first.
     pub victims: Vec<Contender>,
-    /// How many more there were.
+    /// How many more there may be, at the most.
     pub victims_omitted: u32,
     /// Money destroyed, minor units, signed.
     pub destroyed: Money,

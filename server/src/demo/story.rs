@@ -97,9 +97,10 @@ pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
 
 fn is_confirmed(race: &Race, pairs: &[Pair]) -> bool {
     let [victim] = race.victims.as_slice() else { return false };
-    pairs.iter().any(|pair| {
-        (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
-    })
+    race.victims_omitted == 0
+        && pairs.iter().any(|pair| {
+            (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
+        })
 }
 
 /// What the ring still holds of an account.

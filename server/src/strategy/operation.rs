@@ -207,7 +207,6 @@ impl<'a> Operation<'a> {
                 next = entry.version_before;
             }
         }
-        let named_down_to = write.overtaken.last().map_or(next, |entry| entry.version);
         Some(Race {
             user_id: self.change.user_id,
             overwriter: Contender {
@@ -218,7 +217,8 @@ impl<'a> Operation<'a> {
             },
             seen,
             victims,
-            victims_omitted: u32::try_from((named_down_to - 1 - seen.version).max(0)).unwrap_or(u32::MAX),
+            // Where the way back leads beyond what was looked at; each step of it is at least one version.
+            victims_omitted: u32::try_from((next - seen.version).max(0)).unwrap_or(u32::MAX),
             // Both balances are within an i64 and not negative, so their difference is too.
             destroyed: Money::from_minor(seen.balance.minor() - newest.balance_after.minor()),
         })

@@ -1,16 +1,26 @@
-//! An application under test, over each store that there is.
+//! An application under test, over each store that there is, called directly or over the wire.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
+use zbl_proto::v1::{account_service_client::AccountServiceClient, lab_service_client::LabServiceClient};
 use zbl_server::{
     account::{Change, Direction, Entry, Money},
-    app::App,
+    app::{self, App},
     cli::Invocation,
     config::Config,
     gate::Gates,
+    healthcheck::reachable,
     ledger::Ledger,
+    listeners::Listeners,
     timeline::{Event, Race, Span},
 };
 
@@ -55,11 +65,17 @@ pub struct Bench {
     pub gates: Arc<Gates>,
 }
 
+/// An application and its insides.
+async fn application(url: &str, words: &[&str]) -> (App, Bench) {
+    let gates = Arc::new(Gates::default());
+    let app = App::with_gates(config(url, words), Some(Arc::clone(&gates))).await.unwrap();
+    let ledger = Arc::clone(app.ledger());
+    (app, Bench { ledger, gates })
+}
+
 impl Bench {
     pub async fn open(url: &str, words: &[&str]) -> Self {
-        let gates = Arc::new(Gates::default());
-        let app = App::with_gates(config(url, words), Some(Arc::clone(&gates))).await.unwrap();
-        Self { ledger: Arc::clone(app.ledger()), gates }
+        application(url, words).await.1
     }
 
     /// A new account.
@@ -104,6 +120,63 @@ impl Bench {
             after = batch.up_to;
             events.extend(batch.events.into_iter().map(|(_, event)| event));
         }
+    }
+}
+
+/// An application that serves on ports of its own.
+pub struct Served {
+    pub bench: Bench,
+    /// Where gRPC is answered.
+    pub grpc: SocketAddr,
+    /// Where HTTP is answered.
+    pub http: SocketAddr,
+    channel: Channel,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Result<(), app::Error>>,
+}
+
+impl Served {
+    /// Serves on loopback.
+    pub async fn start(url: &str, words: &[&str]) -> Self {
+        Self::bound_to(Ipv4Addr::LOCALHOST.into(), url, words).await
+    }
+
+    /// Serves gRPC on an address of this machine that includes loopback.
+    pub async fn bound_to(address: IpAddr, url: &str, words: &[&str]) -> Self {
+        let (app, bench) = application(url, words).await;
+        let listeners = Listeners {
+            grpc: TcpListener::bind((address, 0)).await.unwrap(),
+            http: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(),
+        };
+        let bound = listeners.addresses().unwrap();
+        let grpc = reachable(bound.grpc);
+        let channel = Endpoint::from_shared(format!("http://{grpc}")).unwrap().connect_lazy();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(app.serve(listeners, async { drop(stopped.await) }));
+        Self { bench, grpc, http: bound.http, channel, stop: Some(stop), serving }
+    }
+
+    /// The connection that every client of this server shares.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub fn account(&self) -> AccountServiceClient<Channel> {
+        AccountServiceClient::new(self.channel())
+    }
+
+    pub fn lab(&self) -> LabServiceClient<Channel> {
+        LabServiceClient::new(self.channel())
+    }
+
+    /// Asks the server to stop.
+    pub fn ask_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits until the server, asked to stop, has stopped.
+    pub async fn stopped(self) {
+        timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap().unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use zbl_server::{
     account::{Change, Receipt, Refusal},
     error::Error,
-    strategy::{Conflict, Guarantee, REGISTRY, Row},
+    strategy::{self, Conflict, Guarantee, REGISTRY, Row},
     timeline::Phase,
 };
 
@@ -127,10 +127,37 @@ async fn check_scarce(bench: &Bench, row: &'static Row) {
     assert!(matches!(refused, Error::Refused(Refusal::InsufficientBalance { .. })), "{label}: {refused:?}");
 }
 
+/// A request is repeated while its first call stands before its commit, and in the meantime the money has gone: the
+/// repeat must not be refused on what it cannot see yet. It waits for the row lock, and then finds the first receipt.
+async fn check_refusal_waits_for_the_commit(bench: &Bench) {
+    let row = strategy::find("none").unwrap();
+    let user_id = bench.account("10.00").await;
+    let change = deduction(user_id);
+    let before_write = bench.gates.hold(change.request_id, Phase::Write);
+    let before_commit = bench.gates.hold(change.request_id, Phase::Commit);
+    let start = || {
+        let ledger = std::sync::Arc::clone(&bench.ledger);
+        tokio::spawn(async move { ledger.apply(change, Some(row)).await })
+    };
+    let first = start();
+    before_write.arrived().await;
+    bench.ledger.apply(deduction(user_id), Some(row)).await.unwrap();
+    before_write.release();
+    before_commit.arrived().await;
+    let repeat = start();
+    until("the repeat ends, or waits for the first call", async || repeat.is_finished() || blocked(bench, bench).await)
+        .await;
+    before_commit.release();
+    let (first, repeat) = (first.await.unwrap().unwrap(), repeat.await.unwrap().unwrap());
+    assert!(repeat.is_replay());
+    assert_eq!(first.version, repeat.version);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_strategy_keeps_its_guarantee_on_sqlite() {
     let database = Database::sqlite();
     let bench = Bench::open(&database.url, &[]).await;
+    check_refusal_waits_for_the_commit(&bench).await;
     for row in REGISTRY {
         check_plenty(&bench, row).await;
         check_scarce(&bench, row).await;
@@ -148,6 +175,7 @@ async fn every_strategy_keeps_its_guarantee_on_mariadb() {
         check_plenty(&bench, row).await;
         check_scarce(&bench, row).await;
     }
+    check_refusal_waits_for_the_commit(&bench).await;
     two_instances(&server).await;
 }
 

@@ -1,0 +1,146 @@
+//! When the server cannot do its work, or cannot know whether it did: what callers are told, and what is true afterwards.
+
+use std::time::Duration;
+
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use test_support::{Cut, CutProxy, NewConnections};
+use tokio::task::JoinHandle;
+use tonic::{Code, Request, body::Body};
+use zbl_proto::{
+    Reason,
+    v1::{
+        DeductRequest, DeductResponse, DeductionState, GetBalanceRequest, GetDeductionRequest, GetDeductionResponse,
+        account_service_client::AccountServiceClient,
+    },
+};
+use zbl_server::timeline::Phase;
+
+use super::{Answer, Said, deduct, deposit, said, state};
+use crate::app::{Database, Served, deduction};
+
+/// A server whose database is behind a proxy.
+pub(super) async fn behind_proxy(words: &[&str]) -> (Served, CutProxy, Database) {
+    let database = Database::mysql();
+    let proxy = CutProxy::start(&database.url).unwrap();
+    let name = database.url.rsplit('/').next().unwrap();
+    (Served::start(&proxy.url(name), words).await, proxy, database)
+}
+
+async fn fate(served: &Served, take: &DeductRequest, resolve: bool) -> GetDeductionResponse {
+    let which = GetDeductionRequest { user_id: take.user_id, request_id: take.request_id.clone(), resolve };
+    served.account().get_deduction(which).await.unwrap().into_inner()
+}
+
+/// A deduction on its way, held before its commit.
+struct Held {
+    take: DeductRequest,
+    gate: zbl_server::gate::Gate,
+    call: JoinHandle<Answer<DeductResponse>>,
+}
+
+impl Held {
+    async fn before_commit(served: &Served, user_id: i64) -> Self {
+        let mut account = served.account();
+        Self::started_by(served, user_id, |take| tokio::spawn(async move { account.deduct(take).await })).await
+    }
+
+    /// The same with a deadline. The caller does not watch it himself, as tonic's own client would: what is seen is what
+    /// the server does about it.
+    async fn with_deadline(served: &Served, user_id: i64, deadline: Duration) -> Self {
+        let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+        let origin = format!("http://{}", served.grpc).parse().unwrap();
+        let mut account = AccountServiceClient::with_origin(http, origin);
+        Self::started_by(served, user_id, |take| {
+            let mut request = Request::new(take);
+            request.set_timeout(deadline);
+            tokio::spawn(async move { account.deduct(request).await })
+        })
+        .await
+    }
+
+    async fn started_by(
+        served: &Served,
+        user_id: i64,
+        start: impl FnOnce(DeductRequest) -> JoinHandle<Answer<DeductResponse>>,
+    ) -> Self {
+        let change = deduction(user_id);
+        let gate = served.bench.gates.hold(change.request_id, Phase::Commit);
+        let take = DeductRequest { request_id: change.request_id.to_string(), ..deduct(user_id, "10") };
+        let call = start(take.clone());
+        gate.arrived().await;
+        Self { take, gate, call }
+    }
+}
+
+/// Longer than a deduction takes to come to its commit, on a busy machine too.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// The deadline passes in mid-transaction: the caller is told so with our reason, and the transaction ends as it would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_leaves_the_outcome_to_be_asked_for() {
+    for database in Database::each() {
+        let served = Served::start(&database.url, &[]).await;
+        let user_id = served.bench.account("1000.00").await;
+        let Held { take, gate, call } = Held::with_deadline(&served, user_id, DEADLINE).await;
+        let expected = Said::plain(Code::DeadlineExceeded, Reason::OutcomeUnknown, &[]);
+        assert_eq!(said(async { call.await.unwrap() }).await, expected);
+
+        let not_yet = fate(&served, &take, false).await;
+        assert_eq!((not_yet.state(), not_yet.r#final), (DeductionState::NotFound, false));
+        gate.release();
+        let settled = fate(&served, &take, true).await;
+        assert_eq!((settled.state(), settled.r#final), (DeductionState::Succeeded, true));
+        assert_eq!(state(&served, user_id).await, ("990.00".to_owned(), 2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_lost_at_commit_leaves_the_outcome_to_be_asked_for() {
+    let (served, proxy, _database) = behind_proxy(&["--settle-timeout", "200ms"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    let fates = [(Cut::BehindCommit, DeductionState::Succeeded), (Cut::BeforeCommit, DeductionState::Voided)];
+    for (cut, expected) in fates {
+        let Held { take, gate, call } = Held::before_commit(&served, user_id).await;
+        proxy.set_new_connections(NewConnections::Refuse);
+        proxy.arm(cut, 1);
+        gate.release();
+        let unknown = Said::plain(Code::Unknown, Reason::OutcomeUnknown, &[]);
+        assert_eq!(said(async { call.await.unwrap() }).await, unknown, "{cut:?}");
+        proxy.set_new_connections(NewConnections::Pass);
+        assert_eq!(fate(&served, &take, true).await.state(), expected, "{cut:?}");
+    }
+    assert_eq!(state(&served, user_id).await, ("990.00".to_owned(), 3), "one deduction, one void");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away() {
+    let (served, proxy, _database) = behind_proxy(&[]).await;
+    let user_id = served.bench.account("1000.00").await;
+    proxy.set_new_connections(NewConnections::Refuse);
+    proxy.drop_all();
+    let mut account = served.account();
+    let expected = Said::plain(Code::Unavailable, Reason::BackendDown, &[]);
+    assert_eq!(said(account.deduct(deduct(user_id, "1"))).await, expected);
+    assert_eq!(said(account.deposit(deposit(user_id, "1"))).await, expected);
+    assert_eq!(said(account.get_balance(GetBalanceRequest { user_id })).await, expected);
+    proxy.set_new_connections(NewConnections::Pass);
+    assert_eq!(state(&served, user_id).await, ("1000.00".to_owned(), 1), "back, and nothing was changed");
+}
+
+/// One connection, and a transaction that keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_work_than_there_are_connections() {
+    let database = Database::mysql();
+    let served = Served::start(&database.url, &["--pool-size", "1", "--pool-wait", "500ms"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    let Held { gate, call, .. } = Held::before_commit(&served, user_id).await;
+    let plain = Said::plain(Code::ResourceExhausted, Reason::Overloaded, &[]);
+    let expected = Said { retry: true, quota: true, ..plain };
+    assert_eq!(said(served.account().deduct(deduct(user_id, "1"))).await, expected);
+    gate.release();
+    call.await.unwrap().unwrap();
+    assert_eq!(state(&served, user_id).await, ("990.00".to_owned(), 2), "only the one that had the connection");
+}

@@ -1,0 +1,174 @@
+//! The server as an orchestrator and a tool see it: health, reflection, readiness, and how it stops.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use futures::stream;
+use test_support::NewConnections;
+use tokio::time::timeout;
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use zbl_proto::v1::{DeductRequest, StreamTimelineRequest};
+use zbl_server::timeline::Phase;
+
+use super::{deduct, outages::behind_proxy};
+use crate::app::{Database, PATIENCE, Served, deduction, until};
+
+/// What health is kept for: the server as a whole and each service.
+const HEALTH_OF: [&str; 3] = ["", "zbl.v1.AccountService", "zbl.v1.LabService"];
+
+async fn on_sqlite(words: &[&str]) -> (Served, Database) {
+    let database = Database::sqlite();
+    (Served::start(&database.url, words).await, database)
+}
+
+fn about(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_for_each_service() {
+    let (served, _database) = on_sqlite(&[]).await;
+    let mut health = HealthClient::new(served.channel());
+    for service in HEALTH_OF {
+        assert_eq!(health.check(about(service)).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    }
+    assert_eq!(health.check(about("zbl.v1.Absent")).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// The same questions in both editions of reflection: what grpcurl, grpcui and evans ask first.
+macro_rules! reflects {
+    ($test:ident, $edition:ident) => {
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            use tonic_reflection::pb::$edition::{
+                ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+                server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+            };
+            let (served, _database) = on_sqlite(&[]).await;
+            let symbols =
+                ["zbl.v1.AccountService", "zbl.v1.LabService", "google.rpc.ErrorInfo", "grpc.health.v1.Health"];
+            let list = MessageRequest::ListServices(String::new());
+            let files = symbols.map(|symbol| MessageRequest::FileContainingSymbol(symbol.to_owned()));
+            let requests = std::iter::once(list).chain(files);
+            let requests: Vec<_> = requests
+                .map(|ask| ServerReflectionRequest { host: String::new(), message_request: Some(ask) })
+                .collect();
+            let mut client = ServerReflectionClient::new(served.channel());
+            let mut answers = client.server_reflection_info(stream::iter(requests)).await.unwrap().into_inner();
+
+            let Some(MessageResponse::ListServicesResponse(list)) =
+                answers.message().await.unwrap().unwrap().message_response
+            else {
+                panic!("no list")
+            };
+            let services: Vec<&str> = list.service.iter().map(|service| service.name.as_str()).collect();
+            let expected = ["zbl.v1.AccountService", "zbl.v1.LabService", "grpc.health.v1.Health"];
+            assert!(expected.iter().all(|name| services.contains(name)), "{services:?}");
+            for symbol in symbols {
+                let answer = answers.message().await.unwrap().unwrap().message_response;
+                let Some(MessageResponse::FileDescriptorResponse(found)) = answer else {
+                    panic!("{symbol}: {answer:?}")
+                };
+                // A file descriptor spells the names of what it declares.
+                let name = symbol.rsplit('.').next().unwrap().as_bytes();
+                let declares = |file: &Vec<u8>| file.windows(name.len()).any(|window| window == name);
+                assert!(found.file_descriptor_proto.iter().any(declares), "{symbol}");
+            }
+        }
+    };
+}
+
+reflects!(reflection_answers_in_its_second_edition, v1);
+reflects!(reflection_answers_in_its_first_edition, v1alpha);
+
+/// Status and body of a GET.
+async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
+    let get = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    };
+    tokio::task::spawn_blocking(get).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_the_database() {
+    let (served, proxy, _database) = behind_proxy(&[]).await;
+    let ok = (200, "ok".to_owned());
+    assert_eq!((get(served.http, "/healthz").await, get(served.http, "/readyz").await), (ok.clone(), ok.clone()));
+
+    proxy.set_new_connections(NewConnections::Refuse);
+    proxy.drop_all();
+    let (status, body) = get(served.http, "/readyz").await;
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("NOT_READY"), "{body}");
+    assert_eq!(get(served.http, "/healthz").await, ok, "the process is up all the same");
+
+    proxy.set_new_connections(NewConnections::Pass);
+    until("the server is ready again", async || get(served.http, "/readyz").await == ok).await;
+}
+
+/// The grace is longer than anybody waits here: the server must not need it when only watchers are left.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_the_server_stops() {
+    let (mut served, _database) = on_sqlite(&["--shutdown-grace", "1h", "--heartbeat", "1h"]).await;
+    let mut timeline = served.account().stream_timeline(StreamTimelineRequest::default()).await.unwrap().into_inner();
+    let mut watches = Vec::new();
+    for service in HEALTH_OF {
+        let mut watch = HealthClient::new(served.channel()).watch(about(service)).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+        watches.push(watch);
+    }
+
+    served.ask_to_stop();
+    let end = timeout(PATIENCE, timeline.message()).await.expect("the timeline does not end");
+    assert_eq!(end.unwrap_err().code(), Code::Unavailable);
+    for (mut watch, service) in watches.into_iter().zip(HEALTH_OF) {
+        let end = async {
+            let last = watch.message().await.unwrap().as_ref().map(HealthCheckResponse::status);
+            (last, watch.message().await.unwrap())
+        };
+        let end = timeout(PATIENCE, end).await.unwrap_or_else(|_| panic!("the health of {service:?} does not end"));
+        assert_eq!(end, (Some(ServingStatus::NotServing), None), "{service:?}");
+    }
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_in_flight_are_answered_before_the_server_stops() {
+    let (mut served, _database) = on_sqlite(&["--shutdown-grace", "1h"]).await;
+    let change = deduction(served.bench.account("1000.00").await);
+    let gate = served.bench.gates.hold(change.request_id, Phase::Commit);
+    let take = DeductRequest { request_id: change.request_id.to_string(), ..deduct(change.user_id, "10") };
+    let mut account = served.account();
+    let call = tokio::spawn(async move { account.deduct(take).await });
+    gate.arrived().await;
+    served.ask_to_stop();
+    until("the port is closed", async || TcpStream::connect(served.http).is_err()).await;
+    gate.release();
+    assert_eq!(call.await.unwrap().unwrap().into_inner().balance, "990.00");
+    served.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_end_delays_the_stop_by_the_grace_only() {
+    let (mut served, _database) = on_sqlite(&["--shutdown-grace", "50ms"]).await;
+    let change = deduction(served.bench.account("1000.00").await);
+    let gate = served.bench.gates.hold(change.request_id, Phase::Commit);
+    let take = DeductRequest { request_id: change.request_id.to_string(), ..deduct(change.user_id, "10") };
+    let mut account = served.account();
+    tokio::spawn(async move { account.deduct(take).await });
+    gate.arrived().await;
+    served.ask_to_stop();
+    served.stopped().await;
+    drop(gate);
+}
