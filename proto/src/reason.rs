@@ -23,6 +23,10 @@ pub enum Reason {
     InvalidPage,
     /// The position to resume the timeline after was not given by this service.
     InvalidResume,
+    /// The attack asked for is larger than the lab allows, or not one.
+    InvalidAttack,
+    /// The interval is too short or not a duration.
+    InvalidInterval,
     /// No strategy has that name.
     UnknownStrategy,
     /// The request id was used before with another payload, or settled as void: this call did not and cannot take effect.
@@ -59,12 +63,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
         Self::InvalidPage,
         Self::InvalidResume,
+        Self::InvalidAttack,
+        Self::InvalidInterval,
         Self::UnknownStrategy,
         Self::RequestIdReused,
         Self::AccountNotFound,
@@ -91,6 +97,8 @@ impl Reason {
             Self::InvalidRequestId => "INVALID_REQUEST_ID",
             Self::InvalidPage => "INVALID_PAGE",
             Self::InvalidResume => "INVALID_RESUME",
+            Self::InvalidAttack => "INVALID_ATTACK",
+            Self::InvalidInterval => "INVALID_INTERVAL",
             Self::UnknownStrategy => "UNKNOWN_STRATEGY",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",

@@ -1,9 +1,17 @@
 //! The composition root: the one place that knows every part. It opens the store, builds the ledger over it, and serves
 //! both ports until told to stop.
 
-use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
 use tonic::{
     server::NamedService,
     service::{Routes, RoutesBuilder},
@@ -18,10 +26,11 @@ use crate::{
     config::{Config, DatabaseUrl},
     error,
     gate::Gates,
+    healthcheck::reachable,
     http,
     ledger::{self, Ledger},
     listeners::Listeners,
-    rpc::{AccountRpc, LabAccess, LabRpc, Watch},
+    rpc::{AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -54,6 +63,7 @@ const HEALTH_OF: [&str; 3] =
 pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
+    started: Instant,
 }
 
 /// Why the server does not run.
@@ -101,7 +111,7 @@ impl App {
             max_in_flight: MAX_IN_FLIGHT,
         };
         let ledger = Ledger::new(bench, limits, default_strategy);
-        let app = Self { config, ledger: Arc::new(ledger) };
+        let app = Self { config, ledger: Arc::new(ledger), started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -137,11 +147,12 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
-        let bound = listeners.grpc.local_addr().map_err(failed)?.ip();
-        let mut routes = self.routes(bound, &stopping)?;
+        let bound = listeners.grpc.local_addr().map_err(failed)?;
+        let handlers = self.handlers(bound, &stopping);
+        let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
         let grpc = serve_grpc(listeners.grpc, routes.routes(), stopping.clone());
-        let http = self.serve_http(listeners.http, stopping.clone());
+        let http = self.serve_http(listeners.http, handlers, stopping.clone());
         tokio::spawn(async move {
             shutdown.await;
             tell(&health, ServingStatus::NotServing).await;
@@ -165,38 +176,43 @@ impl App {
         }
     }
 
-    /// Every gRPC service but health.
-    fn routes(&self, bound: IpAddr, stopping: &watch::Receiver<bool>) -> Result<RoutesBuilder, Error> {
+    /// The handlers that both ports share.
+    fn handlers(&self, bound: SocketAddr, stopping: &watch::Receiver<bool>) -> Handlers {
+        let timeline = Arc::clone(&self.ledger.bench().timeline);
         let watch = Watch {
-            timeline: Arc::clone(&self.ledger.bench().timeline),
+            timeline: Arc::clone(&timeline),
             instance: self.config.instance.clone(),
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
-        let access = LabAccess::of(bound, self.config.lab_token.clone());
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(zbl_proto::DESCRIPTORS)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // So that tools can show the details of our errors.
-                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        let lab = Lab {
+            ledger: Arc::clone(&self.ledger),
+            instance: self.config.instance.clone(),
+            own_address: reachable(bound),
+            started: self.started,
+            stopping: stopping.clone(),
+            attacks: Arc::new(Semaphore::new(1)),
         };
-        let mut routes = Routes::builder();
-        routes
-            .add_service(AccountServiceServer::new(AccountRpc::new(Arc::clone(&self.ledger), watch)))
-            .add_service(LabServiceServer::new(LabRpc::new(Arc::clone(&self.ledger), access)))
-            // Some tools (grpcui, evans) ask the first edition, others only the second.
-            .add_service(reflection().build_v1alpha().map_err(failed)?)
-            .add_service(reflection().build_v1().map_err(failed)?);
-        Ok(routes)
+        let access = LabAccess::of(bound.ip(), self.config.lab_token.clone());
+        Handlers {
+            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), watch)),
+            lab: Arc::new(LabRpc::new(lab, access)),
+            timeline,
+        }
     }
 
-    async fn serve_http(&self, listener: TcpListener, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {
+    async fn serve_http(
+        &self,
+        listener: TcpListener,
+        handlers: Handlers,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Result<(), Error> {
         let store = Arc::clone(&self.ledger.bench().store);
-        let router = http::router(move || {
+        let check = move || {
             let store = Arc::clone(&store);
             async move { store.ping().await.map_err(|error| error.to_string()) }
-        });
+        };
+        let router = http::router(check, http::facade(handlers));
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await
@@ -208,6 +224,25 @@ async fn tell(health: &HealthReporter, status: ServingStatus) {
     for service in HEALTH_OF {
         health.set_service_status(service, status).await;
     }
+}
+
+/// Every gRPC service but health.
+fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(zbl_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that tools can show the details of our errors.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let mut routes = Routes::builder();
+    routes
+        .add_service(AccountServiceServer::from_arc(Arc::clone(&handlers.account)))
+        .add_service(LabServiceServer::from_arc(Arc::clone(&handlers.lab)))
+        // Some tools (grpcui, evans) ask the first edition, others only the second.
+        .add_service(reflection().build_v1alpha().map_err(failed)?)
+        .add_service(reflection().build_v1().map_err(failed)?);
+    Ok(routes)
 }
 
 async fn serve_grpc(listener: TcpListener, routes: Routes, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {

@@ -97,4 +97,8 @@ pub enum InvalidReason {
     Page,
     /// Not a position this service gave out.
     Resume,
+    /// Too short, or not a duration.
+    Interval,
+    /// Larger than the lab allows, or not an attack.
+    Attack,
 }

@@ -1,5 +1,8 @@
-//! The HTTP port's answers about the process itself: is it up, is it ready. Refuses to judge readiness; the caller's
+//! The HTTP port: is the process up, is it ready, and the JSON facade. Refuses to judge readiness; the caller's
 //! check does, within a time limit.
+
+mod facade;
+mod swimlane;
 
 use std::time::Duration;
 
@@ -12,12 +15,14 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 
+pub use self::facade::router as facade;
+
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// `/healthz` (the process is up) and `/readyz` (it can do its work: `check` says so, or why not); anything else is a
-/// JSON 404.
-pub fn router<C, F>(check: C) -> Router
+/// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not) and the `facade`'s routes;
+/// anything else is a JSON 404.
+pub fn router<C, F>(check: C, facade: Router) -> Router
 where
     C: Fn() -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), String>> + Send,
@@ -25,6 +30,7 @@ where
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(async move || readiness(check()).await))
+        .merge(facade)
         .fallback(async |uri: Uri| refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path())))
         .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "use GET"))
 }
@@ -60,7 +66,7 @@ mod tests {
         F: Future<Output = Result<(), String>> + Send,
     {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = router(check).oneshot(request).await.unwrap();
+        let response = router(check, Router::new()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())

@@ -90,6 +90,11 @@ impl Ledger {
         self.default_strategy
     }
 
+    /// Changes running or waiting right now.
+    pub fn in_flight(&self) -> usize {
+        self.limits.max_in_flight.saturating_sub(self.in_flight.available_permits())
+    }
+
     /// What the ledger works with.
     pub const fn bench(&self) -> &Workbench {
         &self.bench

@@ -11,6 +11,17 @@ mod timeline;
 pub(crate) use self::convert::{race as race_message, span as span_message};
 pub use self::{
     account::AccountRpc,
-    lab::{LabAccess, LabRpc},
+    lab::{Lab, LabAccess, LabRpc},
     timeline::Watch,
 };
+
+/// The handlers that both ports share: gRPC calls them directly, HTTP in another spelling.
+#[derive(Clone)]
+pub struct Handlers {
+    /// Accounts.
+    pub account: std::sync::Arc<AccountRpc>,
+    /// The lab.
+    pub lab: std::sync::Arc<LabRpc>,
+    /// The timeline.
+    pub timeline: std::sync::Arc<crate::timeline::Timeline>,
+}

@@ -99,6 +99,19 @@ pub enum Error {
     Unexpected(String),
 }
 
+/// How a store's connections are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// The most there may be.
+    pub max: usize,
+    /// Those that are open.
+    pub open: usize,
+    /// Those in use.
+    pub in_use: usize,
+    /// Callers waiting for one.
+    pub waiting: usize,
+}
+
 /// The result of a store's call.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -129,6 +142,9 @@ pub trait Store: Send + Sync + 'static {
     /// A transaction that begins with its first statement, so that an operation held before that statement holds
     /// neither a connection nor a lock.
     fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
+
+    /// How its connections are used right now.
+    fn pool(&self) -> PoolState;
 
     /// How many transactions wait for a lock right now, for the lab: "blocked" is read here, never guessed from time.
     ///

@@ -135,6 +135,8 @@ pub struct Timeline {
 struct Ring {
     /// The sequence of the newest event; 0 before the first.
     newest: u64,
+    /// The sequence up to which the lab cleared the ring.
+    cleared: u64,
     events: VecDeque<Event>,
 }
 
@@ -145,8 +147,17 @@ pub struct Batch {
     pub events: Vec<(u64, Event)>,
     /// The sequence up to which the reader now is complete; pass it to the next call.
     pub up_to: u64,
-    /// The first sequence still held, when events before it and after the reader's position are gone.
-    pub lost_before: Option<u64>,
+    /// What the reader has missed, if it has.
+    pub missed: Option<Missed>,
+}
+
+/// Events that are gone before a reader came to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// The first sequence that can still be had.
+    pub before: u64,
+    /// Whether the lab cleared them; otherwise the reader was too slow.
+    pub cleared: bool,
 }
 
 /// A poisoned lock only means that another thread panicked between two plain assignments; the ring is still good.
@@ -164,7 +175,7 @@ impl Timeline {
             epoch: Uuid::new_v4(),
             began: Instant::now(),
             capacity: capacity.max(1),
-            ring: Mutex::new(Ring { newest: 0, events: VecDeque::with_capacity(capacity.max(1)) }),
+            ring: Mutex::new(Ring { newest: 0, cleared: 0, events: VecDeque::with_capacity(capacity.max(1)) }),
             lanes: Mutex::default(),
             waiting: AtomicUsize::new(0),
             recorded: Notify::new(),
@@ -196,6 +207,20 @@ impl Timeline {
         }
     }
 
+    /// Forgets all events and returns how many there were. Sequences go on.
+    pub fn clear(&self) -> usize {
+        let mut ring = lock(&self.ring);
+        ring.cleared = ring.newest;
+        let count = ring.events.len();
+        ring.events.clear();
+        count
+    }
+
+    /// The most events held.
+    pub const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// The sequence of the newest event, 0 before the first.
     pub fn newest(&self) -> u64 {
         lock(&self.ring).newest
@@ -211,9 +236,9 @@ impl Timeline {
     pub fn after(&self, sequence: u64, user_id: i64) -> Batch {
         let ring = lock(&self.ring);
         let oldest = ring.newest + 1 - ring.events.len() as u64;
-        let lost_before = (sequence + 1 < oldest).then_some(oldest);
+        let missed = (sequence + 1 < oldest).then_some(Missed { before: oldest, cleared: sequence < ring.cleared });
         let from = sequence.max(oldest - 1).min(ring.newest);
-        let mut batch = Batch { events: Vec::new(), up_to: from, lost_before };
+        let mut batch = Batch { events: Vec::new(), up_to: from, missed };
         for event in ring.events.iter().skip((from + 1 - oldest) as usize) {
             if batch.events.len() == Self::BATCH {
                 break;
@@ -329,7 +354,7 @@ mod tests {
             timeline.record(span(user));
         }
         let first = timeline.after(0, 0);
-        assert_eq!((sequences(&first), first.up_to, first.lost_before), (vec![1, 2, 3], 3, None));
+        assert_eq!((sequences(&first), first.up_to, first.missed), (vec![1, 2, 3], 3, None));
         assert_eq!(sequences(&timeline.after(3, 0)), Vec::<u64>::new());
         let filtered = timeline.after(0, 1);
         assert_eq!((sequences(&filtered), filtered.up_to), (vec![1, 3], 3));
@@ -342,8 +367,19 @@ mod tests {
             timeline.record(span(1));
         }
         let batch = timeline.after(1, 0);
-        assert_eq!((sequences(&batch), batch.lost_before), (vec![4, 5], Some(4)));
-        assert_eq!(timeline.after(3, 0).lost_before, None);
+        assert_eq!((sequences(&batch), batch.missed), (vec![4, 5], Some(Missed { before: 4, cleared: false })));
+        assert_eq!(timeline.after(3, 0).missed, None);
+    }
+
+    #[test]
+    fn a_cleared_ring_goes_on_counting() {
+        let timeline = Timeline::new(10);
+        timeline.record(span(1));
+        timeline.record(span(1));
+        assert_eq!((timeline.clear(), timeline.newest()), (2, 2));
+        timeline.record(span(1));
+        let batch = timeline.after(1, 0);
+        assert_eq!((sequences(&batch), batch.missed), (vec![3], Some(Missed { before: 3, cleared: true })));
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub(super) fn gap(gap: &Gap, paint: Paint) -> String {
             )
         }
         GapReason::EpochChanged => "the server was restarted: what its last run did at the end is not told".to_owned(),
+        GapReason::Cleared => "the timeline was cleared".to_owned(),
         GapReason::Unspecified => format!("events between {after_sequence} and {next_sequence} are missing"),
     };
     whole(RACE, &format!("-- GAP  {told}"), paint)

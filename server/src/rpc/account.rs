@@ -46,7 +46,7 @@ struct Order<'a> {
 }
 
 /// An answer, marked when it repeats an earlier one.
-fn answer<T>(message: T, replayed: bool) -> Response<T> {
+pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
     let mut response = Response::new(message);
     if replayed {
         response.metadata_mut().insert(REPLAYED_KEY, tonic::metadata::MetadataValue::from_static("true"));
@@ -167,15 +167,8 @@ impl AccountService for AccountRpc {
         &self,
         _: Request<v1::ListStrategiesRequest>,
     ) -> Result<Response<v1::ListStrategiesResponse>, Status> {
-        let strategies = self.ledger.strategies().map(|(row, unavailable)| v1::Strategy {
-            name: row.name.to_owned(),
-            guarantee: convert::guarantee(row.guarantee).into(),
-            summary: row.summary.to_owned(),
-            available: unavailable.is_none(),
-            unavailable_reason: unavailable.unwrap_or_default().to_owned(),
-        });
         Ok(Response::new(v1::ListStrategiesResponse {
-            strategies: strategies.collect(),
+            strategies: self.ledger.strategies().map(convert::strategy_message).collect(),
             default_strategy: self.ledger.default_strategy().name.to_owned(),
             store: self.ledger.bench().store.name().to_owned(),
         }))

@@ -1,13 +1,16 @@
 //! Between messages and the domain: every field is checked here, once, before anything is asked of the ledger.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 use zbl_proto::v1;
 
 use crate::{
     account::{self, Change, Direction, Entry, EntryKind, Money, Receipt},
     error::{Invalid, InvalidReason},
+    store::PoolState,
     strategy::{self, Guarantee, Row},
-    timeline::{Contender, Noted, Phase, Race, Span},
+    timeline::{Contender, Noted, Phase, Race, Span, Timeline},
 };
 
 /// Entries on a page when the request says 0.
@@ -15,6 +18,12 @@ const PAGE_DEFAULT: i64 = 100;
 
 /// The most entries on a page: about 150 kB of answer.
 const PAGE_MOST: i64 = 1000;
+
+/// How often WatchStatus tells when nothing is said.
+const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+
+/// The shortest interval of WatchStatus: a faster one would measure itself.
+const INTERVAL_LEAST: Duration = Duration::from_millis(100);
 
 /// What page tokens begin with, so that a number out of the blue is told from a token.
 const PAGE_TOKEN_PREFIX: &str = "after-version-";
@@ -156,13 +165,55 @@ pub(super) fn entry(entry: Entry) -> v1::Entry {
     }
 }
 
-pub(super) const fn guarantee(guarantee: Guarantee) -> v1::Guarantee {
+const fn guarantee(guarantee: Guarantee) -> v1::Guarantee {
     match guarantee {
         Guarantee::LosesUpdates => v1::Guarantee::LosesUpdates,
         Guarantee::OneProcess => v1::Guarantee::OneProcess,
         Guarantee::WhileLeaseHolds => v1::Guarantee::WhileLeaseHolds,
         Guarantee::Always => v1::Guarantee::Always,
     }
+}
+
+pub(super) fn strategy_message((row, unavailable): (&Row, Option<&str>)) -> v1::Strategy {
+    v1::Strategy {
+        name: row.name.to_owned(),
+        guarantee: guarantee(row.guarantee).into(),
+        summary: row.summary.to_owned(),
+        available: unavailable.is_none(),
+        unavailable_reason: unavailable.unwrap_or_default().to_owned(),
+    }
+}
+
+pub(super) fn pool(pool: PoolState) -> v1::PoolStatus {
+    let signed = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    v1::PoolStatus {
+        max: signed(pool.max),
+        open: signed(pool.open),
+        in_use: signed(pool.in_use),
+        waiting: signed(pool.waiting),
+    }
+}
+
+pub(super) fn timeline_status(timeline: &Timeline) -> v1::TimelineStatus {
+    let newest = timeline.newest();
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    v1::TimelineStatus {
+        epoch: timeline.epoch().to_string(),
+        newest_sequence: signed(newest),
+        retained: signed(newest.saturating_sub(timeline.first_held())),
+        capacity: signed(timeline.capacity() as u64),
+    }
+}
+
+/// How often a status is told.
+pub(super) fn interval(asked: Option<&prost_types::Duration>) -> Result<Duration, Invalid> {
+    let Some(asked) = asked else { return Ok(INTERVAL_DEFAULT) };
+    let interval = Duration::try_from(*asked).ok().filter(|interval| *interval >= INTERVAL_LEAST);
+    interval.ok_or_else(|| Invalid {
+        field: "interval",
+        reason: InvalidReason::Interval,
+        description: format!("not a duration of at least {INTERVAL_LEAST:?}"),
+    })
 }
 
 fn state(state: account::State) -> v1::State {

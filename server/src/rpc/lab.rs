@@ -1,73 +1,59 @@
 //! `LabService`: what the lab may do and production must not. Every call asks [`LabAccess`] first.
 
-use std::{net::IpAddr, sync::Arc};
+mod access;
+mod attack;
+mod snapshot;
 
-use tonic::{Request, Response, Status, metadata::MetadataMap};
-use zbl_proto::{
-    REPLAYED_KEY,
-    v1::{self, lab_service_server::LabService},
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use super::{convert, deadline::within, status::status};
-use crate::{
-    config::Secret,
-    error::{Error, LabRefusal},
-    ledger::Ledger,
-};
+use futures::{Stream, stream};
+use tokio::sync::{Semaphore, watch};
+use tonic::{Request, Response, Status};
+use zbl_proto::v1::{self, lab_service_server::LabService};
 
-/// Who may use the lab.
-#[derive(Clone, Debug)]
-pub enum LabAccess {
-    /// Everybody who reaches the server: it is bound to loopback.
-    Open,
-    /// Whoever sends the token.
-    Token(Secret),
-    /// Nobody.
-    Disabled,
-}
+pub use self::access::LabAccess;
+use super::{account::answer, convert, deadline::within, status::status};
+use crate::{error::Error, ledger::Ledger};
 
-impl LabAccess {
-    /// The rule: a token is asked for where one is set; without one the lab is open on loopback only.
-    pub fn of(bound: IpAddr, token: Option<Secret>) -> Self {
-        match token {
-            Some(token) => Self::Token(token),
-            None if bound.is_loopback() => Self::Open,
-            None => Self::Disabled,
-        }
-    }
-
-    fn check(&self, metadata: &MetadataMap) -> Result<(), Error> {
-        match self {
-            Self::Open => Ok(()),
-            Self::Disabled => Err(Error::LabRefused(LabRefusal::Disabled)),
-            Self::Token(token) => {
-                let sent = metadata.get("authorization").and_then(|value| value.to_str().ok());
-                let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-                if same(sent.as_bytes(), token.expose().as_bytes()) {
-                    Ok(())
-                } else {
-                    Err(Error::LabRefused(LabRefusal::Unauthenticated))
-                }
-            }
-        }
-    }
-}
-
-/// Compares in a time that tells nothing about where two texts differ.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-}
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service.
 pub struct LabRpc {
-    ledger: Arc<Ledger>,
+    lab: Arc<Lab>,
     access: LabAccess,
 }
 
+/// What the lab's calls work with.
+pub struct Lab {
+    /// The service under attack.
+    pub ledger: Arc<Ledger>,
+    /// The instance's name.
+    pub instance: String,
+    /// Where this server answers: attacks go through the network like any client's calls.
+    pub own_address: SocketAddr,
+    /// When the server was started.
+    pub started: Instant,
+    /// Becomes true when the server is to stop; streams end then.
+    pub stopping: watch::Receiver<bool>,
+    /// One attack at a time: two would measure each other.
+    pub attacks: Arc<Semaphore>,
+}
+
 impl LabRpc {
-    /// The lab over a ledger.
-    pub const fn new(ledger: Arc<Ledger>, access: LabAccess) -> Self {
-        Self { ledger, access }
+    /// The lab, for those whom `access` lets in.
+    pub fn new(lab: Lab, access: LabAccess) -> Self {
+        Self { lab: Arc::new(lab), access }
+    }
+
+    fn enter(&self, request: &Request<impl Sized>) -> Result<&Arc<Lab>, Status> {
+        self.access.check(request.metadata()).map_err(|error| status(&error))?;
+        Ok(&self.lab)
     }
 }
 
@@ -77,51 +63,69 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::ResetAccountRequest>,
     ) -> Result<Response<v1::ResetAccountResponse>, Status> {
+        let lab = self.enter(&request)?;
         let message = request.get_ref();
         let work = async {
-            self.access.check(request.metadata())?;
             let user_id = convert::user_id(message.user_id)?;
             let balance = convert::balance("balance", &message.balance)?;
             let request_id = convert::request_id(&message.request_id)?;
-            Ok::<_, Error>((self.ledger.reset(user_id, balance, request_id).await?, request_id))
+            Ok::<_, Error>((lab.ledger.reset(user_id, balance, request_id).await?, request_id))
         };
         let (reset, request_id) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
-        let mut response = Response::new(v1::ResetAccountResponse {
+        let message = v1::ResetAccountResponse {
             user_id: reset.user_id,
             balance: reset.state.balance.to_string(),
             version: reset.state.version,
             request_id: request_id.to_string(),
+        };
+        Ok(answer(message, reset.replayed))
+    }
+
+    type RunAttackStream = Answers<v1::RunAttackResponse>;
+
+    async fn run_attack(
+        &self,
+        request: Request<v1::RunAttackRequest>,
+    ) -> Result<Response<Self::RunAttackStream>, Status> {
+        let lab = self.enter(&request)?;
+        let steps = attack::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(steps)))
+    }
+
+    async fn clear_timeline(
+        &self,
+        request: Request<v1::ClearTimelineRequest>,
+    ) -> Result<Response<v1::ClearTimelineResponse>, Status> {
+        let cleared = self.enter(&request)?.ledger.bench().timeline.clear();
+        Ok(Response::new(v1::ClearTimelineResponse { cleared: cleared.try_into().unwrap_or(i64::MAX) }))
+    }
+
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let lab = self.enter(&request)?;
+        Ok(Response::new(v1::GetStatusResponse { status: Some(lab.snapshot()) }))
+    }
+
+    type WatchStatusStream = Answers<v1::WatchStatusResponse>;
+
+    async fn watch_status(
+        &self,
+        request: Request<v1::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let lab = Arc::clone(self.enter(&request)?);
+        let interval = convert::interval(request.get_ref().interval.as_ref()).map_err(|error| status(&error.into()))?;
+        let statuses = stream::unfold((lab, Duration::ZERO), move |(lab, wait)| async move {
+            let mut stopping = lab.stopping.clone();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {
+                    let message = v1::WatchStatusResponse { status: Some(lab.snapshot()) };
+                    Some((Ok(message), (lab, interval)))
+                }
+                _ = stopping.wait_for(|stopping| *stopping) => None,
+            }
         });
-        if reset.replayed {
-            response.metadata_mut().insert(REPLAYED_KEY, tonic::metadata::MetadataValue::from_static("true"));
-        }
-        Ok(response)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn allowed(access: &LabAccess, authorization: Option<&'static str>) -> bool {
-        let mut metadata = MetadataMap::new();
-        if let Some(value) = authorization {
-            metadata.insert("authorization", value.parse().unwrap());
-        }
-        access.check(&metadata).is_ok()
-    }
-
-    #[test]
-    fn beyond_loopback_a_token_is_needed() {
-        let everywhere = IpAddr::from([0, 0, 0, 0]);
-        assert!(allowed(&LabAccess::of(IpAddr::from([127, 0, 0, 1]), None), None));
-        assert!(!allowed(&LabAccess::of(everywhere, None), Some("Bearer anything")));
-        let token = || "secret".parse::<Secret>().ok();
-        assert!(token().is_some());
-        let access = LabAccess::of(everywhere, token());
-        assert!(allowed(&access, Some("Bearer secret")));
-        for wrong in [None, Some("secret"), Some("Bearer secre"), Some("Bearer Secret"), Some("Bearer ")] {
-            assert!(!allowed(&access, wrong), "{wrong:?}");
-        }
+        Ok(Response::new(Box::pin(statuses)))
     }
 }

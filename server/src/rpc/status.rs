@@ -57,6 +57,8 @@ const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::UnknownStrategy => Reason::UnknownStrategy,
                 InvalidReason::Page => Reason::InvalidPage,
                 InvalidReason::Resume => Reason::InvalidResume,
+                InvalidReason::Interval => Reason::InvalidInterval,
+                InvalidReason::Attack => Reason::InvalidAttack,
             },
         ),
         Error::Refused(refusal) => match refusal {

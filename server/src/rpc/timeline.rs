@@ -104,9 +104,10 @@ impl Reader {
                 return Ok(ready);
             }
             let batch = self.watch.timeline.after(self.after, self.user_id);
-            if let Some(oldest) = batch.lost_before {
-                let after = std::mem::replace(&mut self.after, oldest - 1);
-                self.gap(v1::GapReason::SlowReader, after);
+            if let Some(missed) = batch.missed {
+                let after = std::mem::replace(&mut self.after, missed.before - 1);
+                let reason = if missed.cleared { v1::GapReason::Cleared } else { v1::GapReason::SlowReader };
+                self.gap(reason, after);
             }
             let moved = batch.up_to > self.after;
             self.after = batch.up_to;

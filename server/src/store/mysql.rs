@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use self::pool::Limits;
 use self::pool::{Lease, Pool};
 use super::{
-    BlindWrite, Error, Isolation, Matched, Result, RowLock, Store, Transaction,
+    BlindWrite, Error, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
     schema::{MinorUnits, Plus, Stored, accounts, entries},
     statements,
 };
@@ -146,6 +146,10 @@ impl Store for MysqlStore {
 
     fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
         Box::new(MysqlTransaction { pool: self.pool.clone(), isolation, lease: None })
+    }
+
+    fn pool(&self) -> PoolState {
+        self.pool.state()
     }
 
     async fn lock_waits(&self) -> Result<u64> {

@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    BlindWrite, Error, Isolation, Matched, Result, RowLock, Store, Transaction,
+    BlindWrite, Error, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
     schema::{MinorUnits, Plus, Stored, accounts, entries},
     statements,
 };
@@ -146,6 +146,17 @@ impl Store for SqliteStore {
             waiting: Arc::clone(&self.waiting),
             begun: None,
         })
+    }
+
+    fn pool(&self) -> PoolState {
+        let connections = self.readers.len() + 1;
+        let all = self.readers.iter().chain([&self.writer]);
+        PoolState {
+            max: connections,
+            open: connections,
+            in_use: all.filter(|connection| connection.try_lock().is_err()).count(),
+            waiting: usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or(usize::MAX),
+        }
     }
 
     async fn lock_waits(&self) -> Result<u64> {

@@ -174,6 +174,10 @@ impl Served {
         self.stop.take().unwrap().send(()).unwrap();
     }
 
+    pub fn is_serving(&self) -> bool {
+        !self.serving.is_finished()
+    }
+
     /// Waits until the server, asked to stop, has stopped.
     pub async fn stopped(self) {
         timeout(PATIENCE, self.serving).await.expect("the server does not stop").unwrap().unwrap();

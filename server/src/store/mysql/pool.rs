@@ -17,7 +17,7 @@ use deadpool::{
 use diesel_async::{AsyncMysqlConnection, SimpleAsyncConnection};
 use mysql_async::{Conn, Opts, OptsBuilder};
 
-use super::super::{Error, Result};
+use super::super::{Error, PoolState, Result};
 
 /// One link to the database.
 pub(super) struct Link {
@@ -156,6 +156,13 @@ impl Pool {
     /// [`Error::Down`].
     pub(super) async fn dedicated(&self) -> Result<AsyncMysqlConnection> {
         self.links.manager().establish().await
+    }
+
+    /// How the links are used.
+    pub(super) fn state(&self) -> PoolState {
+        let status = self.links.status();
+        let in_use = status.size.saturating_sub(status.available);
+        PoolState { max: status.max_size, open: status.size, in_use, waiting: status.waiting }
     }
 
     /// Notes that a link was found lost: those made before are not handed out again.

@@ -108,7 +108,8 @@ async fn an_id_with_another_payload() {
                 let expected = reused(id, journaled);
                 let take = DeductRequest { request_id: id.clone(), strategy: strategy.clone(), ..deduct(7, "10.01") };
                 refused(&served, 7, account.deduct(take), &expected).await;
-                let give = DepositRequest { request_id: id.clone(), strategy: strategy.clone(), ..deposit(7, "10") };
+                // As much as the opening gave: the kind counts too.
+                let give = DepositRequest { request_id: id.clone(), strategy: strategy.clone(), ..deposit(7, "50") };
                 refused(&served, 7, account.deposit(give), &expected).await;
             }
         }

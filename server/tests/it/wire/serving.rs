@@ -154,6 +154,7 @@ async fn calls_in_flight_are_answered_before_the_server_stops() {
     gate.arrived().await;
     served.ask_to_stop();
     until("the port is closed", async || TcpStream::connect(served.http).is_err()).await;
+    assert!(served.is_serving(), "it does not wait for the call");
     gate.release();
     assert_eq!(call.await.unwrap().unwrap().into_inner().balance, "990.00");
     served.stopped().await;

@@ -1,0 +1,207 @@
+//! The JSON facade for those who use curl. It is a second spelling of the gRPC calls, not a second service: each request
+//! becomes the contract's message and goes through the same handler, so checks and errors are the same.
+//!
+//! Amounts may be JSON strings or numbers; a number is taken by its digits, never through a float. Balances are answered
+//! as numbers with two decimals.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+use zbl_proto::v1::{self, account_service_server::AccountService, lab_service_server::LabService};
+
+use super::swimlane;
+use crate::rpc::Handlers;
+
+/// The largest body: a deduction is some 200 bytes, and nobody has a reason to send more.
+const BODY_MOST: usize = 16 * 1024;
+
+/// Every answer of the facade.
+#[derive(Serialize)]
+struct Envelope<T> {
+    /// The HTTP status again, for clients that only see the body.
+    code: u16,
+    /// "ok", or what is wrong.
+    message: String,
+    /// The reason of the error table; absent on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+}
+
+/// `POST /deduct`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeductBody {
+    user_id: i64,
+    amount: Box<RawValue>,
+    #[serde(default)]
+    strategy: String,
+    #[serde(default)]
+    request_id: String,
+}
+
+/// A balance, and what there is to say about how it came about.
+#[derive(Serialize)]
+struct Balance {
+    user_id: i64,
+    balance: Option<Box<RawValue>>,
+    version: i64,
+    #[serde(flatten)]
+    receipt: BTreeMap<&'static str, String>,
+}
+
+/// The facade's routes over the handlers.
+pub fn router(handlers: Handlers) -> Router {
+    Router::new()
+        .route("/deduct", post(deduct))
+        .route("/balance/{user_id}", get(balance))
+        .route("/api/swimlane", get(swimlane))
+        .route("/api/swimlane/clear", post(clear))
+        .layer(DefaultBodyLimit::max(BODY_MOST))
+        .with_state(handlers)
+}
+
+async fn deduct(State(handlers): State<Handlers>, body: Result<Json<DeductBody>, JsonRejection>) -> Response {
+    let Json(body) = match body {
+        Ok(body) => body,
+        Err(rejection) => return rejected(&rejection),
+    };
+    let message = v1::DeductRequest {
+        user_id: body.user_id,
+        amount: digits(&body.amount),
+        request_id: body.request_id,
+        strategy: body.strategy,
+    };
+    match handlers.account.deduct(Request::new(message)).await {
+        Ok(response) => {
+            let receipt = response.into_inner();
+            let told = [("request_id", receipt.request_id), ("strategy", receipt.strategy)];
+            ok(&Balance {
+                user_id: receipt.user_id,
+                balance: number(receipt.balance),
+                version: receipt.version,
+                receipt: told.into(),
+            })
+        }
+        Err(status) => failed(&status),
+    }
+}
+
+async fn balance(State(handlers): State<Handlers>, Path(user_id): Path<String>) -> Response {
+    let Ok(user_id) = user_id.parse() else {
+        let message = format!("`{user_id}` is not a user id: a positive whole number");
+        return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), message);
+    };
+    match handlers.account.get_balance(Request::new(v1::GetBalanceRequest { user_id })).await {
+        Ok(response) => {
+            let v1::GetBalanceResponse { user_id, balance, version } = response.into_inner();
+            ok(&Balance { user_id, balance: number(balance), version, receipt: BTreeMap::new() })
+        }
+        Err(status) => failed(&status),
+    }
+}
+
+async fn swimlane(
+    State(handlers): State<Handlers>,
+    query: Result<Query<swimlane::Selection>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    match query {
+        Ok(Query(selection)) => ok(&swimlane::events(&handlers.timeline, &selection)),
+        Err(rejection) => refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", rejection.body_text()),
+    }
+}
+
+async fn clear(State(handlers): State<Handlers>, headers: axum::http::HeaderMap) -> Response {
+    // The lab's own door: a token, where one is asked for, is in the same header.
+    let mut request = Request::new(v1::ClearTimelineRequest {});
+    *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+    match handlers.lab.clear_timeline(request).await {
+        Ok(response) => ok(&BTreeMap::from([("cleared", response.into_inner().cleared)])),
+        Err(status) => failed(&status),
+    }
+}
+
+/// A body that is not the JSON asked for. The content type is insisted on: a foreign web page can make a browser post
+/// anything else to this port without asking, but not that.
+fn rejected(rejection: &JsonRejection) -> Response {
+    let (status, reason) = match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_CONTENT_TYPE"),
+        _ => (StatusCode::BAD_REQUEST, "INVALID_JSON"),
+    };
+    let hint = match reason {
+        "INVALID_CONTENT_TYPE" => "; with curl: -H 'content-type: application/json'",
+        _ => "",
+    };
+    refusal(status, reason, format!("{}{hint}", rejection.body_text()))
+}
+
+/// An amount as it stands in the JSON: the text of a string, the digits of a number.
+fn digits(raw: &RawValue) -> String {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+}
+
+/// A decimal string as a JSON number with the same digits.
+fn number(decimal: String) -> Option<Box<RawValue>> {
+    RawValue::from_string(decimal).ok()
+}
+
+fn ok(data: &impl Serialize) -> Response {
+    Json(Envelope { code: 200, message: "ok".to_owned(), reason: None, data: Some(data) }).into_response()
+}
+
+fn refusal(status: StatusCode, reason: &str, message: String) -> Response {
+    let envelope = Envelope::<()> { code: status.as_u16(), message, reason: Some(reason.to_owned()), data: None };
+    (status, Json(envelope)).into_response()
+}
+
+/// The HTTP form of a gRPC status.
+fn failed(status: &Status) -> Response {
+    let http = match status.code() {
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // Nobody knows whether it happened: the gateway, so to speak, did not hear.
+        Code::DeadlineExceeded | Code::Unknown => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let reason = status.get_details_error_info().map_or_else(|| "UNKNOWN".to_owned(), |info| info.reason);
+    refusal(http, &reason, status.message().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_keep_their_digits() {
+        for (json, amount) in
+            [("\"10.00\"", "10.00"), ("10.00", "10.00"), ("10.10", "10.10"), ("1e1", "1e1"), ("0.1", "0.1")]
+        {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            assert_eq!(digits(&raw), amount, "{json}");
+        }
+    }
+
+    #[test]
+    fn balances_keep_two_decimals() {
+        let raw = number("92233720368547758.07".to_owned()).unwrap();
+        assert_eq!(serde_json::to_string(&raw).unwrap(), "92233720368547758.07");
+        assert_eq!(number("10.00".to_owned()).unwrap().get(), "10.00");
+    }
+}
