@@ -1,80 +1,95 @@
-//! `timeline`: watches what operations do to accounts, line by line. Exit codes: 0 when the user or the limit ended it
-//! or the reader of its output has gone, 1 when the server or the output failed, 2 for a usage error, 3 when the server
-//! was never reached.
+//! `timeline`: watches what operations do to accounts. Exit codes: 0 when the user, the limit or the recording ended it
+//! or the reader of its output has gone, 1 when the server or the output failed, 2 for a usage error or a file that is
+//! no recording, 3 when the server was never reached.
+
+mod arguments;
 
 use std::{
-    io::{self, Write as _},
+    fs::File,
+    io::{self, BufWriter, Write as _},
     process::ExitCode,
 };
 
-use anstream::ColorChoice;
-use clap::{Parser, ValueEnum};
 use zbl_client::{
-    Client, Paint, Start,
-    watch::{View, WatchError, watch},
+    AddressError, Client,
+    watch::{Feed, Intake, Recorder, Recording, RecordingError, WatchError, watch},
 };
+
+use crate::arguments::{Arguments, Output};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const NEVER_REACHED: u8 = 3;
 
-/// Shows what operations do to accounts, as it happens: one line per phase, in the order the phases began.
-///
-/// A phase longer than a tenth of a second appears late and is marked `<`. Times are milliseconds since the first line.
-/// Each account's operations have lanes of their own; a lane's letter is the line's phase, `|` an operation in flight.
-/// After a lost connection the stream resumes behind the last event seen.
-#[derive(Parser)]
-#[command(name = "timeline", version)]
-struct Arguments {
-    /// The server: http://HOST:PORT or HOST:PORT
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
-    addr: String,
-    /// Only this account
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
-    user: Option<i64>,
-    /// Begin with what the server still holds, not with what happens next
-    #[arg(long)]
-    retained: bool,
-    /// Whether to use colours; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, value_enum, default_value_t = Colour::Auto)]
-    color: Colour,
-    /// End after this many spans
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Colour {
-    Auto,
-    Always,
-    Never,
+/// Why the program ends with an error.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot write {path}: {error}")]
+    File { path: String, error: io::Error },
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let Arguments { addr, user, retained, color, limit } = Arguments::parse();
-    let client = match Client::connect_lazy(&addr) {
-        Ok(client) => client,
-        Err(error) => return complain(&error, USAGE),
+    let code = match run(Arguments::checked()).await {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Watch(WatchError::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            // Where stderr is closed, the exit code alone tells.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            error.code()
+        }
     };
-    match color {
-        Colour::Auto => ColorChoice::Auto,
-        Colour::Always => ColorChoice::Always,
-        Colour::Never => ColorChoice::Never,
-    }
-    .write_global();
-    let view = View { paint: Paint::suiting(&io::stdout()), limit };
-    let start = if retained { Start::Retained } else { Start::Now };
-    match watch(client.timeline(user, start), &addr, view, &mut io::stdout().lock()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(WatchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error @ WatchError::Unreachable { .. }) => complain(&error, NEVER_REACHED),
-        Err(error) => complain(&error, FAILED),
+    ExitCode::from(code)
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Address(_) | Self::Usage(_) | Self::File { .. } | Self::Recording(_) => USAGE,
+            Self::Watch(WatchError::Recording(_)) => USAGE,
+            Self::Watch(WatchError::Unreachable { .. }) => NEVER_REACHED,
+            Self::Watch(_) => FAILED,
+        }
     }
 }
 
-/// Prints an error; where stderr is closed, the exit code alone tells.
-fn complain(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {error}");
-    ExitCode::from(code)
+async fn run(arguments: Arguments) -> Result<(), Failure> {
+    arguments.choose_colours();
+    let output = arguments.output().map_err(Failure::Usage)?;
+    let intake = intake(&arguments)?;
+    match output {
+        Output::Stdout(format) => watch(intake, format, &mut BufWriter::new(io::stdout().lock())).await?,
+        Output::File(format, path) => {
+            let file =
+                File::create(&path).map_err(|error| Failure::File { path: path.display().to_string(), error })?;
+            watch(intake, format, &mut BufWriter::new(file)).await?;
+        }
+    }
+    Ok(())
+}
+
+fn intake(arguments: &Arguments) -> Result<Intake, Failure> {
+    let feed = match &arguments.replay {
+        Some(path) => Feed::replay(&Recording::open(path)?, arguments.user, arguments.speed)?,
+        None => {
+            let clients = arguments.addr.iter().map(|address| Client::connect_lazy(address));
+            let clients = clients.collect::<Result<Vec<_>, _>>()?;
+            Feed::live(&clients, arguments.user, &arguments.beginning())
+        }
+    };
+    let recorder = arguments.record.as_deref().map(|path| {
+        let recorder = Recorder::create(path, feed.addresses());
+        recorder.map_err(|error| Failure::File { path: path.display().to_string(), error })
+    });
+    Ok(Intake { recorder: recorder.transpose()?, limit: arguments.limit, feed })
 }

@@ -1,10 +1,20 @@
-//! The watcher: a server's timeline as lines of text, one per span, in the order the spans began. Begins are put in
-//! order within a tenth of a second; a span that took longer appears late, marked `<`. Owns what is printed and when to
-//! stop; refuses to hide anything: lost connections, gaps and restarts are lines too.
+//! The watcher: what servers tell of their operations, live or from a recording, in the form that suits its reader. Owns
+//! the way from arrival to text and when to stop; refuses to hide anything: lost connections, gaps and restarts are
+//! shown too.
 
+mod arrival;
 mod board;
+mod clocks;
+mod feed;
 mod line;
 mod order;
+mod perfetto;
+mod recording;
+mod render;
+#[cfg(test)]
+mod sample;
+mod since;
+mod transcript;
 
 use std::{
     io::{self, Write},
@@ -12,189 +22,122 @@ use std::{
 };
 
 use tokio::{signal, time::sleep};
-use zbl_proto::v1::{StreamTimelineResponse, stream_timeline_response::Event};
 
-use self::{
-    board::Board,
-    order::{Happening, Order},
+pub use self::{
+    arrival::{Arrival, News},
+    feed::{Beginning, Feed, Speed},
+    recording::{Recorder, Recording, RecordingError},
+    render::Format,
+    since::Since,
 };
-use crate::{Error, Paint, Timeline, TimelineItem, paint::short};
-
-/// How often a server that was never reached is tried, two to three seconds in all: long enough for one that is being
-/// started beside the watcher.
-const FIRST_TRIES: u32 = 6;
+use crate::Error;
 
 /// The silence after which what is held back for its order is shown: nothing earlier is likely to come.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How to show a timeline.
-#[derive(Clone, Copy, Debug)]
-pub struct View {
-    /// Whether in colour.
-    pub paint: Paint,
-    /// How many spans to show before ending; `None` for no end.
-    pub limit: Option<u64>,
-}
-
 /// Why watching ended, other than by the user's wish.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// The server never answered.
-    #[error("no server at {address} after {FIRST_TRIES} tries ({error}); is zbl-server running, and --addr right?")]
+    /// A server never answered.
+    #[error(
+        "no server at {address} after {} tries ({error}); is zbl-server running, and --addr right?",
+        feed::FIRST_TRIES
+    )]
     Unreachable {
         /// Where it should be.
         address: String,
         /// Why the last try failed.
         error: Error,
     },
-    /// The server refuses to stream.
+    /// A server refuses to stream.
     #[error("the server refuses: {0}")]
     Refused(#[from] Error),
-    /// The lines cannot be written.
+    /// The file to replay is none.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+    /// The recording cannot be written.
+    #[error("cannot write the recording: {0}")]
+    Recorder(io::Error),
+    /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
 
-/// Prints the timeline of the server at `address` until SIGINT, the limit, or an error.
+/// What is watched: a feed, how much of it, and where it is kept.
+#[derive(Debug)]
+pub struct Intake {
+    /// Where arrivals come from.
+    pub feed: Feed,
+    /// Where they are recorded, if anywhere.
+    pub recorder: Option<Recorder>,
+    /// How many spans are still wanted; `None` for no end.
+    pub limit: Option<u64>,
+}
+
+impl Intake {
+    /// Waits for the next arrivals and appends them to `batch`; appends none at the end. Dropping the future loses
+    /// nothing.
+    async fn next_batch(&mut self, batch: &mut Vec<Arrival>) -> Result<(), WatchError> {
+        let known = batch.len();
+        if self.limit == Some(0) {
+            return Ok(());
+        }
+        self.feed.next_batch(batch).await?;
+        if let Some(left) = &mut self.limit {
+            let wanted = batch[known..].iter().position(|arrival| {
+                *left -= u64::from(arrival.is_span());
+                *left == 0
+            });
+            batch.truncate(wanted.map_or(batch.len(), |last| known + last + 1));
+        }
+        match &mut self.recorder {
+            Some(recorder) => recorder.add(&batch[known..]).map_err(WatchError::Recorder),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes what is watched to `out` until it ends, the limit is reached, SIGINT or SIGTERM comes, or an error.
 ///
 /// # Errors
 /// [`WatchError`]; a broken pipe among them, which usually only means that the reader has seen enough.
-pub async fn watch(mut timeline: Timeline, address: &str, view: View, out: &mut impl Write) -> Result<(), WatchError> {
-    let mut transcript = Transcript::new(view);
-    let mut interrupt = std::pin::pin!(signal::ctrl_c());
-    let (mut reached, mut tries) = (false, 0);
-    while !transcript.is_complete() {
-        let text = tokio::select! {
-            item = timeline.next() => match item? {
-                TimelineItem::Connected => {
-                    let text = transcript.connected(address, timeline.position().map(|seen| seen.sequence));
-                    reached = true;
-                    text
+pub async fn watch(mut intake: Intake, format: Format, out: &mut impl Write) -> Result<(), WatchError> {
+    let mut renderer = format.renderer(intake.feed.addresses());
+    let mut interrupted = std::pin::pin!(interrupted());
+    let (mut batch, mut text) = (Vec::new(), String::new());
+    loop {
+        tokio::select! {
+            received = intake.next_batch(&mut batch) => {
+                received?;
+                if batch.is_empty() {
+                    break;
                 }
-                TimelineItem::Disconnected { error, .. } if !reached => {
-                    tries += 1;
-                    if tries >= FIRST_TRIES {
-                        return Err(WatchError::Unreachable { address: address.to_owned(), error });
-                    }
-                    String::new()
+                for arrival in batch.drain(..) {
+                    renderer.take(arrival, &mut text);
                 }
-                TimelineItem::Disconnected { error, retry_in } => transcript.disconnected(&error, retry_in),
-                TimelineItem::Event(event) => transcript.event(event),
-            },
-            () = sleep(QUIET), if transcript.is_holding() => transcript.settle(),
-            _ = &mut interrupt => {
-                out.write_all(transcript.settle().as_bytes())?;
-                return Ok(out.flush()?);
             }
-        };
+            () = sleep(QUIET), if renderer.is_holding() => renderer.settle(&mut text),
+            () = &mut interrupted => break,
+        }
         out.write_all(text.as_bytes())?;
         out.flush()?;
+        text.clear();
     }
-    Ok(())
+    renderer.finish(&mut text);
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
 }
 
-/// What has been shown and what is held back: timeline items in, lines out.
-struct Transcript {
-    view: View,
-    epoch: String,
-    order: Order,
-    board: Board,
-    shown: u64,
-    /// When the first happening shown of this epoch began; times are counted from it.
-    origin_ns: Option<i64>,
-    newest_ns: i64,
+/// Waits for SIGINT or, where there is such a thing, SIGTERM.
+async fn interrupted() {
+    #[cfg(unix)]
+    if let Ok(mut terminated) = signal::unix::signal(signal::unix::SignalKind::terminate()) {
+        tokio::select! {
+            _ = signal::ctrl_c() => {}
+            _ = terminated.recv() => {}
+        }
+        return;
+    }
+    // An error means that no handler could be installed; the default action ends the process then.
+    let _ = signal::ctrl_c().await;
 }
-
-impl Transcript {
-    fn new(view: View) -> Self {
-        Self {
-            view,
-            epoch: String::new(),
-            order: Order::default(),
-            board: Board::default(),
-            shown: 0,
-            origin_ns: None,
-            newest_ns: i64::MIN,
-        }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.view.limit.is_some_and(|limit| self.shown >= limit)
-    }
-
-    fn is_holding(&self) -> bool {
-        !self.order.is_empty()
-    }
-
-    fn connected(&mut self, address: &str, after: Option<i64>) -> String {
-        match after {
-            None => line::notice(&format!("connected to {address}"), self.view.paint) + &line::header(self.view.paint),
-            Some(sequence) => {
-                let text = format!("connected again; resuming epoch {} after event {sequence}", short(&self.epoch));
-                line::notice(&text, self.view.paint)
-            }
-        }
-    }
-
-    fn disconnected(&mut self, error: &Error, retry_in: Duration) -> String {
-        let text = format!("connection lost ({error}); trying again in {} ms", retry_in.as_millis());
-        self.settle() + &line::notice(&text, self.view.paint)
-    }
-
-    fn event(&mut self, event: StreamTimelineResponse) -> String {
-        let mut text = String::new();
-        if event.epoch != self.epoch {
-            text += &self.settle();
-            text += &self.begin_epoch(&event);
-        }
-        let paint = self.view.paint;
-        match &event.event {
-            Some(Event::Gap(gap)) => return text + &self.settle() + &line::gap(gap, paint),
-            Some(Event::Heartbeat(_)) => return text + &self.settle() + &line::heartbeat(&event, paint),
-            _ => {}
-        }
-        match event.event {
-            Some(Event::Span(span)) => self.order.hold(event.sequence, Happening::Span(span)),
-            Some(Event::Race(race)) => self.order.hold(event.sequence, Happening::Race(race)),
-            // A kind of event that is newer than this watcher.
-            _ => {}
-        }
-        while let Some((begin_ns, happening)) = self.order.release() {
-            text += &self.show(begin_ns, &happening);
-        }
-        text
-    }
-
-    /// Shows what is held back.
-    fn settle(&mut self) -> String {
-        let mut text = String::new();
-        while let Some((begin_ns, happening)) = self.order.settle() {
-            text += &self.show(begin_ns, &happening);
-        }
-        text
-    }
-
-    fn begin_epoch(&mut self, event: &StreamTimelineResponse) -> String {
-        *self = Self { epoch: event.epoch.clone(), shown: self.shown, ..Self::new(self.view) };
-        line::notice(&format!("epoch {} of {}", short(&event.epoch), event.instance), self.view.paint)
-    }
-
-    fn show(&mut self, begin_ns: i64, happening: &Happening) -> String {
-        if self.is_complete() {
-            return String::new();
-        }
-        let late = begin_ns < self.newest_ns;
-        self.newest_ns = self.newest_ns.max(begin_ns);
-        let at_ns = begin_ns.saturating_sub(*self.origin_ns.get_or_insert(begin_ns));
-        match happening {
-            Happening::Race(race) => line::race(race, at_ns, self.view.paint),
-            Happening::Span(span) => {
-                self.shown += 1;
-                line::span(span, at_ns, late, self.board.enter(span), self.view.paint)
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests;

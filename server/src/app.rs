@@ -14,7 +14,7 @@ use tokio::{
 };
 use tonic::{
     server::NamedService,
-    service::{Routes, RoutesBuilder},
+    service::{InterceptorLayer, Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -30,7 +30,7 @@ use crate::{
     http,
     ledger::{self, Ledger},
     listeners::Listeners,
-    rpc::{AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
+    rpc::{AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -249,6 +249,7 @@ async fn serve_grpc(listener: TcpListener, routes: Routes, mut stopping: watch::
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .layer(InterceptorLayer::new(note_deadline))
         .add_routes(routes)
         // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {

@@ -1,20 +1,21 @@
 //! The HTTP port: is the process up, is it ready, and the JSON facade. Refuses to judge readiness; the caller's
 //! check does, within a time limit.
 
+mod envelope;
 mod facade;
 mod swimlane;
 
 use std::time::Duration;
 
 use axum::{
-    Json, Router,
+    Router,
     http::{StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde_json::json;
 use tokio::time::timeout;
 
+use self::envelope::refusal;
 pub use self::facade::router as facade;
 
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
@@ -32,7 +33,9 @@ where
         .route("/readyz", get(async move || readiness(check()).await))
         .merge(facade)
         .fallback(async |uri: Uri| refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path())))
-        .method_not_allowed_fallback(async || refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "use GET"))
+        .method_not_allowed_fallback(async || {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path is for another method")
+        })
 }
 
 async fn readiness(check: impl Future<Output = Result<(), String>>) -> Response {
@@ -42,10 +45,6 @@ async fn readiness(check: impl Future<Output = Result<(), String>>) -> Response 
         Err(_) => format!("the readiness check did not finish within {} s", READINESS_DEADLINE.as_secs()),
     };
     refusal(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", &reason)
-}
-
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({"code": code, "message": message}))).into_response()
 }
 
 #[cfg(test)]
@@ -80,7 +79,10 @@ mod tests {
         assert_eq!(ask(ready, "GET", "/readyz").await, (200, "ok".to_owned()));
         assert_eq!(ask(broken, "GET", "/healthz").await, (200, "ok".to_owned()));
         let (status, body) = ask(broken, "GET", "/readyz").await;
-        assert_eq!((status, body.as_str()), (503, r#"{"code":"NOT_READY","message":"the database is down"}"#));
+        assert_eq!(
+            (status, body.as_str()),
+            (503, r#"{"code":503,"message":"the database is down","reason":"NOT_READY"}"#)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -94,7 +96,10 @@ mod tests {
     async fn what_is_not_there_is_said_in_json() {
         let ready = || future::ready(Ok(()));
         let (status, body) = ask(ready, "GET", "/nope").await;
-        assert_eq!((status, body.as_str()), (404, r#"{"code":"NOT_FOUND","message":"there is no /nope"}"#));
+        assert_eq!(
+            (status, body.as_str()),
+            (404, r#"{"code":404,"message":"there is no /nope","reason":"NOT_FOUND"}"#)
+        );
         assert_eq!(ask(ready, "POST", "/healthz").await.0, 405);
     }
 }

@@ -8,11 +8,14 @@ mod lab;
 mod status;
 mod timeline;
 
-pub(crate) use self::convert::{race as race_message, span as span_message};
 pub use self::{
     account::AccountRpc,
     lab::{Lab, LabAccess, LabRpc},
     timeline::Watch,
+};
+pub(crate) use self::{
+    convert::{race as race_message, span as span_message},
+    deadline::note_deadline,
 };
 
 /// The handlers that both ports share: gRPC calls them directly, HTTP in another spelling.

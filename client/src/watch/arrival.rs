@@ -77,7 +77,6 @@ pub(crate) fn end_ns(span: &Span) -> i64 {
     span.start_ns.saturating_add(span.duration_ns.max(0))
 }
 
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

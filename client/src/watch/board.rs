@@ -29,16 +29,17 @@ pub(super) enum Cell {
 /// The accounts' lanes; each remembers until when it counts as busy.
 #[derive(Debug, Default)]
 pub(super) struct Board {
-    busy_until_ns: HashMap<i64, [i64; COLUMNS]>,
+    busy_until_ns: HashMap<(usize, i64), [i64; COLUMNS]>,
 }
 
 impl Board {
-    /// Enters a span, and returns the lanes of its account with it.
-    pub(super) fn enter(&mut self, span: &Span) -> [Cell; COLUMNS] {
-        if self.busy_until_ns.len() >= ACCOUNTS && !self.busy_until_ns.contains_key(&span.user_id) {
+    /// Enters a span, and returns the lanes of its account, on its server, with it.
+    pub(super) fn enter(&mut self, source: usize, span: &Span) -> [Cell; COLUMNS] {
+        let key = (source, span.user_id);
+        if self.busy_until_ns.len() >= ACCOUNTS && !self.busy_until_ns.contains_key(&key) {
             self.busy_until_ns.clear();
         }
-        let lanes = self.busy_until_ns.entry(span.user_id).or_insert([i64::MIN; COLUMNS]);
+        let lanes = self.busy_until_ns.entry(key).or_insert([i64::MIN; COLUMNS]);
         let mut cells = lanes.map(|until| if until > span.start_ns { Cell::Busy } else { Cell::Idle });
         let phase = span.phase();
         let lane = usize::try_from(span.lane).unwrap_or(0).saturating_sub(1);
@@ -53,6 +54,11 @@ impl Board {
         }
         cells
     }
+
+    /// Forgets a server's operations: it was restarted.
+    pub(super) fn forget(&mut self, source: usize) {
+        self.busy_until_ns.retain(|(of, _), _| *of != source);
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +67,7 @@ mod tests {
 
     fn shown(board: &mut Board, lane: i32, phase: Phase, start_ns: i64) -> String {
         let span = Span { user_id: 7, lane, phase: phase.into(), start_ns, duration_ns: 10, ..Default::default() };
-        let cells = board.enter(&span);
+        let cells = board.enter(0, &span);
         cells
             .map(|cell| match cell {
                 Cell::Idle => '.',
@@ -90,7 +96,7 @@ mod tests {
         assert_eq!(shown(&mut board, 99, Phase::Read, 20), "|..........+");
         assert_eq!(shown(&mut board, -1, Phase::Read, STALE_NS + 10), "R...........");
         for user_id in 0..1000 {
-            board.enter(&Span { user_id, ..Default::default() });
+            board.enter(0, &Span { user_id, ..Default::default() });
         }
         assert!(board.busy_until_ns.len() <= ACCOUNTS);
     }

@@ -1,7 +1,7 @@
 //! One line per happening, as text. Pure: what to print is decided here, when and whether elsewhere.
 
 use anstyle::Style;
-use zbl_proto::v1::{Contender, Gap, GapReason, Phase, Race, Span, StreamTimelineResponse};
+use zbl_proto::v1::{Contender, Gap, GapReason, Phase, Race, Span};
 
 use super::board::{COLUMNS, Cell};
 use crate::{
@@ -9,23 +9,47 @@ use crate::{
     paint::{FAINT, Paint, RACE, letter, name, short, style},
 };
 
+/// Which columns there are.
+#[derive(Clone, Copy)]
+pub(super) enum Layout {
+    /// All lines come from one server.
+    OneServer,
+    /// A column tells the servers apart.
+    Servers,
+}
+
 /// The columns' names; the letters of the lanes are explained beside them.
-pub(super) fn header(paint: Paint) -> String {
+pub(super) fn header(layout: Layout, paint: Paint) -> String {
     let legend = [Phase::LockWait, Phase::Read, Phase::Compute, Phase::Write, Phase::Commit]
         .map(|phase| format!("{} {}", letter(phase), name(phase)))
         .join(", ");
+    let server = match layout {
+        Layout::OneServer => "",
+        Layout::Servers => "srv ",
+    };
     let columns = format!(
-        "{:>11}  {:COLUMNS$} {:>4} {:>6}  {:<12}  {:<9}  {:>3}  {:8}  {:>9}  what",
+        "{:>11}  {server}{:COLUMNS$} {:>4} {:>6}  {:<12}  {:<9}  {:>3}  {:8}  {:>9}  what",
         "at ms", "lanes", "lane", "user", "strategy", "phase", "try", "request", "took ms"
     );
     notice(&format!("lanes: {legend}, | in between"), paint) + &whole(FAINT, &columns, paint)
 }
 
-/// A span: `late` marks one that began before a span already printed.
-pub(super) fn span(span: &Span, at_ns: i64, late: bool, cells: [Cell; COLUMNS], paint: Paint) -> String {
+/// Where a line stands among the others.
+pub(super) struct Place {
+    /// When it began, counted from the first line.
+    pub(super) at_ns: i64,
+    /// Whether it began before a line already printed.
+    pub(super) late: bool,
+    /// Its server's number, from 1, where there are several.
+    pub(super) server: Option<usize>,
+}
+
+/// A span.
+pub(super) fn span(span: &Span, place: &Place, cells: [Cell; COLUMNS], paint: Paint) -> String {
     let phase = span.phase();
     let colour = style(phase);
-    let mut line = format!("{:>11}{} ", milliseconds(at_ns), if late { '<' } else { ' ' });
+    let mut line = format!("{:>11}{} ", milliseconds(place.at_ns), if place.late { '<' } else { ' ' });
+    line += &place.server.map_or_else(String::new, |server| format!("{server:>3} "));
     for cell in cells {
         match cell {
             Cell::Idle => line.push(' '),
@@ -41,7 +65,7 @@ pub(super) fn span(span: &Span, at_ns: i64, late: bool, cells: [Cell; COLUMNS], 
     let seen = span.seen.as_ref().map(|seen| (colour, format!("read {}", at(seen))));
     let wrote = if phase == Phase::Commit { "committed" } else { "wrote" };
     let written = span.written.as_ref().map(|written| (colour, format!("{wrote} {}", at(written))));
-    let failed = span.failed.then(|| (colour, "failed".to_owned()));
+    let failed = span.failed.then(|| (colour, format!("failed {}", span.failure).trim_end().to_owned()));
     let destroyed = (!span.destroyed.is_empty()).then(|| (RACE, toll(&span.destroyed)));
     for (style, deed) in [seen, written, failed, destroyed].into_iter().flatten() {
         line += "  ";
@@ -76,7 +100,7 @@ fn toll(destroyed: &str) -> String {
 }
 
 /// Events this stream does not have.
-pub(super) fn gap(gap: &Gap, paint: Paint) -> String {
+pub(super) fn gap(gap: &Gap, server: Option<usize>, paint: Paint) -> String {
     let Gap { after_sequence, next_sequence, .. } = gap;
     let told = match gap.reason() {
         GapReason::SlowReader => {
@@ -88,12 +112,13 @@ pub(super) fn gap(gap: &Gap, paint: Paint) -> String {
         GapReason::Cleared => "the timeline was cleared".to_owned(),
         GapReason::Unspecified => format!("events between {after_sequence} and {next_sequence} are missing"),
     };
-    whole(RACE, &format!("-- GAP  {told}"), paint)
+    let of = server.map_or_else(String::new, |server| format!("srv {server}: "));
+    whole(RACE, &format!("-- GAP  {of}{told}"), paint)
 }
 
 /// Nothing happened, and the stream is alive.
-pub(super) fn heartbeat(event: &StreamTimelineResponse, paint: Paint) -> String {
-    notice(&format!("alive: {} has nothing new after event {}", event.instance, event.sequence), paint)
+pub(super) fn alive(instance: &str, sequence: i64) -> String {
+    format!("alive: {instance} has nothing new after event {sequence}")
 }
 
 /// A remark about the stream itself.

@@ -59,12 +59,12 @@ pub(crate) fn lost_update() -> Vec<StreamTimelineResponse> {
         Event::Span(Span { written: state("990.00", 2), ..span(1, Phase::Write, 410, 900) }),
         Event::Span(Span { written: state("990.00", 2), ..span(1, Phase::Commit, 900, 2000) }),
         Event::Span(span(2, Phase::Compute, 390, 2100)),
+        Event::Span(Span { written: state("990.00", 3), ..span(2, Phase::Write, 2100, 2500) }),
         Event::Span(Span {
             written: state("990.00", 3),
             destroyed: "10.00".to_owned(),
-            ..span(2, Phase::Write, 2100, 2500)
+            ..span(2, Phase::Commit, 2500, 3600)
         }),
-        Event::Span(span(2, Phase::Commit, 2500, 3600)),
         Event::Race(race),
     ]
     .into_iter()

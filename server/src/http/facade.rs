@@ -10,7 +10,7 @@ use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
     http::StatusCode,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
@@ -19,25 +19,14 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use zbl_proto::v1::{self, account_service_server::AccountService, lab_service_server::LabService};
 
-use super::swimlane;
+use super::{
+    envelope::{ok, refusal},
+    swimlane,
+};
 use crate::rpc::Handlers;
 
 /// The largest body: a deduction is some 200 bytes, and nobody has a reason to send more.
 const BODY_MOST: usize = 16 * 1024;
-
-/// Every answer of the facade.
-#[derive(Serialize)]
-struct Envelope<T> {
-    /// The HTTP status again, for clients that only see the body.
-    code: u16,
-    /// "ok", or what is wrong.
-    message: String,
-    /// The reason of the error table; absent on success.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<T>,
-}
 
 /// `POST /deduct`.
 #[derive(Deserialize)]
@@ -101,7 +90,7 @@ async fn deduct(State(handlers): State<Handlers>, body: Result<Json<DeductBody>,
 async fn balance(State(handlers): State<Handlers>, Path(user_id): Path<String>) -> Response {
     let Ok(user_id) = user_id.parse() else {
         let message = format!("`{user_id}` is not a user id: a positive whole number");
-        return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), message);
+        return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), &message);
     };
     match handlers.account.get_balance(Request::new(v1::GetBalanceRequest { user_id })).await {
         Ok(response) => {
@@ -118,7 +107,7 @@ async fn swimlane(
 ) -> Response {
     match query {
         Ok(Query(selection)) => ok(&swimlane::events(&handlers.timeline, &selection)),
-        Err(rejection) => refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", rejection.body_text()),
+        Err(rejection) => refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", &rejection.body_text()),
     }
 }
 
@@ -144,7 +133,7 @@ fn rejected(rejection: &JsonRejection) -> Response {
         "INVALID_CONTENT_TYPE" => "; with curl: -H 'content-type: application/json'",
         _ => "",
     };
-    refusal(status, reason, format!("{}{hint}", rejection.body_text()))
+    refusal(status, reason, &format!("{}{hint}", rejection.body_text()))
 }
 
 /// An amount as it stands in the JSON: the text of a string, the digits of a number.
@@ -155,15 +144,6 @@ fn digits(raw: &RawValue) -> String {
 /// A decimal string as a JSON number with the same digits.
 fn number(decimal: String) -> Option<Box<RawValue>> {
     RawValue::from_string(decimal).ok()
-}
-
-fn ok(data: &impl Serialize) -> Response {
-    Json(Envelope { code: 200, message: "ok".to_owned(), reason: None, data: Some(data) }).into_response()
-}
-
-fn refusal(status: StatusCode, reason: &str, message: String) -> Response {
-    let envelope = Envelope::<()> { code: status.as_u16(), message, reason: Some(reason.to_owned()), data: None };
-    (status, Json(envelope)).into_response()
 }
 
 /// The HTTP form of a gRPC status.
@@ -181,7 +161,7 @@ fn failed(status: &Status) -> Response {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let reason = status.get_details_error_info().map_or_else(|| "UNKNOWN".to_owned(), |info| info.reason);
-    refusal(http, &reason, status.message().to_owned())
+    refusal(http, &reason, status.message())
 }
 
 #[cfg(test)]

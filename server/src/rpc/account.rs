@@ -32,7 +32,7 @@ impl AccountRpc {
             let change = convert::change(order.user_id, order.direction, order.amount, order.request_id)?;
             self.ledger.apply(change, convert::strategy(order.strategy)?).await
         };
-        within(request.metadata(), work).await.map_err(|error| status(&error))
+        within(request.extensions(), work).await.map_err(|error| status(&error))
     }
 }
 
@@ -68,7 +68,7 @@ impl AccountService for AccountRpc {
             let request_id = convert::request_id(&message.request_id)?;
             Ok::<_, Error>((self.ledger.open(user_id, balance, request_id).await?, request_id))
         };
-        let (opened, request_id) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let (opened, request_id) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         let message = v1::OpenAccountResponse {
             user_id: opened.user_id,
             balance: opened.state.balance.to_string(),
@@ -102,7 +102,7 @@ impl AccountService for AccountRpc {
             let user_id = convert::user_id(request.get_ref().user_id)?;
             Ok::<_, Error>((user_id, self.ledger.state(user_id).await?))
         };
-        let (user_id, state) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let (user_id, state) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         let balance = state.balance.to_string();
         Ok(Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version }))
     }
@@ -117,7 +117,7 @@ impl AccountService for AccountRpc {
             let user_id = convert::user_id(message.user_id)?;
             self.ledger.fate(user_id, convert::given_request_id(&message.request_id)?, resolve).await
         };
-        let fate = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let fate = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         Ok(Response::new(match fate {
             Fate::Journaled(entry) => v1::GetDeductionResponse {
                 state: v1::DeductionState::Succeeded.into(),
@@ -158,7 +158,7 @@ impl AccountService for AccountRpc {
             let next = if more { entries.last().map(convert::next_page_token) } else { None };
             Ok::<_, Error>((entries, next.unwrap_or_default()))
         };
-        let (entries, next_page_token) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let (entries, next_page_token) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         let entries = entries.into_iter().map(convert::entry).collect();
         Ok(Response::new(v1::ListEntriesResponse { entries, next_page_token }))
     }

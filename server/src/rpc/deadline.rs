@@ -1,23 +1,42 @@
 //! The caller's deadline (`grpc-timeout`). The transport would answer CANCELLED without a reason once it passes; this
-//! answers DEADLINE_EXCEEDED with ours, a moment earlier, so that it still arrives.
+//! answers DEADLINE_EXCEEDED with ours, a moment earlier, so that it still arrives. Both count from the moment the head
+//! of the call arrives: counted from the handler, which waits for the message, ours could come after the transport's.
 
 use std::{future::Future, time::Duration};
 
-use tonic::metadata::MetadataMap;
+use tokio::time::Instant;
+use tonic::{Extensions, Request, Status, metadata::MetadataMap};
 
 use crate::error::{Error, UnknownCause};
 
 /// How much earlier than the caller we give up, at most: the way back, and the transport's own timer.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// Waits for `work` until the caller's deadline. The work itself, in its own task, goes on.
+/// What a caller's deadline means for its call.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    timeout: Duration,
+    answer_by: Instant,
+}
+
+/// Notes the deadline of a call whose head has just arrived, for [`within`]. An interceptor in front of every service;
+/// it turns nobody away.
+pub(crate) fn note_deadline(mut call: Request<()>) -> Result<Request<()>, Status> {
+    if let Some(timeout) = timeout(call.metadata())
+        && let Some(answer_by) = Instant::now().checked_add(timeout.saturating_sub(MARGIN.min(timeout / 10)))
+    {
+        call.extensions_mut().insert(Deadline { timeout, answer_by });
+    }
+    Ok(call)
+}
+
+/// Waits for `work` until the deadline noted with the call. The work itself, in its own task, goes on.
 pub(super) async fn within<T>(
-    metadata: &MetadataMap,
+    extensions: &Extensions,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let Some(timeout) = timeout(metadata) else { return work.await };
-    let patience = timeout.saturating_sub(MARGIN.min(timeout / 10));
-    match tokio::time::timeout(patience, work).await {
+    let Some(&Deadline { timeout, answer_by }) = extensions.get() else { return work.await };
+    match tokio::time::timeout_at(answer_by, work).await {
         Ok(result) => result,
         Err(_) => Err(Error::OutcomeUnknown {
             reason: format!("the deadline of {timeout:?} passed"),
@@ -67,10 +86,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_before_the_deadline_with_a_reason() {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", "1S".parse().unwrap());
-        let began = tokio::time::Instant::now();
-        let result = within(&metadata, std::future::pending::<Result<(), Error>>()).await;
+        let mut call = Request::new(());
+        call.metadata_mut().insert("grpc-timeout", "1S".parse().unwrap());
+        let began = Instant::now();
+        let call = note_deadline(call).unwrap();
+        // The message comes late; the deadline does not move.
+        tokio::time::advance(Duration::from_millis(500)).await;
+        let result = within(call.extensions(), std::future::pending::<Result<(), Error>>()).await;
         assert!(matches!(result, Err(Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. })), "{result:?}");
         assert!(began.elapsed() < Duration::from_secs(1));
     }

@@ -71,7 +71,7 @@ impl LabService for LabRpc {
             let request_id = convert::request_id(&message.request_id)?;
             Ok::<_, Error>((lab.ledger.reset(user_id, balance, request_id).await?, request_id))
         };
-        let (reset, request_id) = within(request.metadata(), work).await.map_err(|error| status(&error))?;
+        let (reset, request_id) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         let message = v1::ResetAccountResponse {
             user_id: reset.user_id,
             balance: reset.state.balance.to_string(),

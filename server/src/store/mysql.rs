@@ -5,7 +5,7 @@ mod pool;
 
 use async_trait::async_trait;
 use diesel::{
-    ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, QueryableByName,
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
     result::{DatabaseErrorKind, Error as DieselError},
     sql_types::Text,
 };
@@ -18,8 +18,8 @@ pub use self::pool::Limits;
 use self::pool::{Lease, Pool};
 use super::{
     BlindWrite, Error, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
-    schema::{MinorUnits, Plus, Stored, accounts, entries},
-    statements,
+    schema::{Exact, Plus, Stored, accounts, entries},
+    statements::{self, Kept},
 };
 use crate::account::{Entry, Money, NewEntry, State};
 
@@ -153,13 +153,17 @@ impl Store for MysqlStore {
     }
 
     async fn lock_waits(&self) -> Result<u64> {
-        // Both are live counters; information_schema.innodb_trx is cached and would hide short waits.
+        // Both are live; information_schema.innodb_trx is cached and would hide short waits. A transaction waits for one
+        // lock at a time. MariaDB tells only the whole server's waits, MySQL those of our database.
         let sql = match self.flavour {
             Flavour::MariaDb => {
                 "SELECT VARIABLE_VALUE AS value FROM information_schema.GLOBAL_STATUS \
                  WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
             }
-            Flavour::MySql => "SELECT CAST(COUNT(*) AS CHAR) AS value FROM performance_schema.data_lock_waits",
+            Flavour::MySql => {
+                "SELECT CAST(COUNT(*) AS CHAR) AS value FROM performance_schema.data_locks \
+                 WHERE LOCK_STATUS = 'WAITING' AND OBJECT_SCHEMA = DATABASE()"
+            }
         };
         let mut lease = self.pool.lease().await?;
         let row = diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?).await;
@@ -264,9 +268,8 @@ impl Transaction for MysqlTransaction {
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
-        let row = statements::NewEntryRow::from(entry);
         let c = self.connection().await?;
-        let done = diesel::insert_into(entries::table).values(row).execute(c).await;
+        let done = statements::append!(entry).execute(c).await;
         done.map(drop).map_err(|error| self.failed(&error))
     }
 

@@ -4,10 +4,11 @@
 use std::io::Write;
 
 use diesel::{
+    AppearsOnTable, Expression, QueryResult, SelectableExpression,
     deserialize::{self, FromSql, FromSqlRow},
-    expression::AsExpression,
+    expression::{AsExpression, ValidGrouping, is_aggregate},
     mysql::{Mysql, MysqlValue},
-    query_builder::QueryId,
+    query_builder::{AstPass, QueryFragment, QueryId},
     serialize::{self, IsNull, Output, ToSql},
     sql_types::SqlType,
     sqlite::{Sqlite, SqliteValue},
@@ -51,6 +52,37 @@ impl ToSql<MinorUnits, Sqlite> for Stored {
 impl FromSql<MinorUnits, Sqlite> for Stored {
     fn from_sql(mut value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Self> {
         Ok(Self(Money::from_minor(value.read_long())))
+    }
+}
+
+/// Money on the other side of an operator. A bare parameter reaches MySQL as text, and `DECIMAL + text` or
+/// `DECIMAL >= text` is computed in DOUBLE there, which loses cents beyond 15 digits; only an assignment is exact.
+#[derive(Clone, Copy, Debug, QueryId)]
+pub struct Exact(pub Stored);
+
+impl Expression for Exact {
+    type SqlType = MinorUnits;
+}
+
+impl<GroupBy> ValidGrouping<GroupBy> for Exact {
+    type IsAggregate = is_aggregate::Never;
+}
+
+impl<Source> AppearsOnTable<Source> for Exact {}
+impl<Source> SelectableExpression<Source> for Exact {}
+
+impl QueryFragment<Mysql> for Exact {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Mysql>) -> QueryResult<()> {
+        out.push_sql("CAST(");
+        out.push_bind_param::<MinorUnits, _>(&self.0)?;
+        out.push_sql(" AS DECIMAL(20,2))");
+        Ok(())
+    }
+}
+
+impl QueryFragment<Sqlite> for Exact {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_bind_param::<MinorUnits, _>(&self.0)
     }
 }
 

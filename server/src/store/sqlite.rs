@@ -15,7 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use diesel::{
-    Connection, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, RunQueryDsl, SqliteConnection,
+    Connection, ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
     result::{DatabaseErrorKind, Error as DieselError},
 };
@@ -25,8 +25,8 @@ use uuid::Uuid;
 
 use super::{
     BlindWrite, Error, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
-    schema::{MinorUnits, Plus, Stored, accounts, entries},
-    statements,
+    schema::{Exact, Plus, Stored, accounts, entries},
+    statements::{self, Kept},
 };
 use crate::account::{Entry, Money, NewEntry, State};
 
@@ -264,8 +264,8 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
-        let row = statements::NewEntryRow::from(entry);
-        self.run(move |c| diesel::insert_into(entries::table).values(row).execute(c)).await.map(drop)
+        let entry = *entry;
+        self.run(move |c| statements::append!(&entry).execute(c)).await.map(drop)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

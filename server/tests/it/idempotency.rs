@@ -137,3 +137,24 @@ async fn a_deposit_that_would_overflow_is_refused_by_every_strategy() {
         assert_eq!(bench.balance(user_id).await.minor(), i64::MAX);
     }
 }
+
+/// A balance of 18 digits is more than a double holds to the cent: nowhere may one get in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cent_is_exact_at_the_largest_balance() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        for row in REGISTRY {
+            let user_id = bench.account("92233720368547758.07").await;
+            let cent = Change { amount: money("0.01"), ..deduction(user_id) };
+            let receipt = bench.ledger.apply(cent, Some(row)).await.unwrap();
+            assert_eq!(receipt.balance, money("92233720368547758.06"), "{} on {}", row.name, database.url);
+            // One cent more than there is room for, two when there was one.
+            for (amount, fits) in [("0.02", false), ("0.01", true)] {
+                let add = Change { direction: Direction::Deposit, amount: money(amount), ..deduction(user_id) };
+                let result = bench.ledger.apply(add, Some(row)).await;
+                assert_eq!(result.is_ok(), fits, "{} on {}: {result:?}", row.name, database.url);
+            }
+            assert_eq!(bench.balance(user_id).await.minor(), i64::MAX, "{} on {}", row.name, database.url);
+        }
+    }
+}

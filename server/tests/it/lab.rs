@@ -1,0 +1,124 @@
+//! The lab's calls over the wire: attacks, status, clearing.
+
+use tokio_stream::StreamExt;
+use tonic::Code;
+use zbl_proto::v1::{
+    ClearTimelineRequest, GapReason, GetBalanceRequest, GetStatusRequest, RunAttackRequest, StreamTimelineRequest,
+    Verdict, WatchStatusRequest, run_attack_response::Step, stream_timeline_response::Event,
+};
+use zbl_server::strategy::{Guarantee, REGISTRY};
+
+use crate::app::{Database, Served, deduction, until};
+
+/// A small attack that can pay for half of what it asks.
+fn attack(strategy: &str) -> RunAttackRequest {
+    RunAttackRequest {
+        workers: 20,
+        deductions: 5,
+        opening_balance: "500.00".to_owned(),
+        strategy: strategy.to_owned(),
+        ..RunAttackRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attack_tells_its_progress_and_then_what_each_strategy_promises() {
+    let database = Database::sqlite();
+    // The race is widened, so that the unsafe one loses in so small an attack as well.
+    let served = Served::start(&database.url, &["--compute-delay", "1ms"]).await;
+    for row in REGISTRY {
+        let steps = served.lab().run_attack(attack(row.name)).await.unwrap().into_inner();
+        let steps: Vec<Step> = steps.map(|step| step.unwrap().step.unwrap()).collect().await;
+        let (last, before) = steps.split_last().unwrap();
+        assert!(before.iter().all(|step| matches!(step, Step::Progress(progress) if progress.total == 100)));
+        let Step::Result(result) = last else { panic!("{last:?}") };
+        let expected = if row.guarantee == Guarantee::LosesUpdates { Verdict::Lost } else { Verdict::Clean };
+        assert_eq!(result.verdict(), expected, "{}: {result:?}", row.name);
+        assert_eq!(result.lost_updates.is_empty(), expected == Verdict::Clean, "{}", row.name);
+        if expected == Verdict::Clean {
+            assert_eq!((result.acknowledged, result.final_balance.as_str()), (50, "0.00"), "{}", row.name);
+        }
+        let balance = GetBalanceRequest { user_id: result.user_id };
+        let balance = served.account().get_balance(balance).await.unwrap().into_inner().balance;
+        assert_eq!(balance, result.final_balance, "{}", row.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_attack_at_a_time_and_leaving_ends_it() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &["--compute-delay", "20ms"]).await;
+    let long = RunAttackRequest { workers: 1, deductions: 10_000, ..attack("pessimistic") };
+    let mut running = served.lab().run_attack(long.clone()).await.unwrap().into_inner();
+    running.next().await.unwrap().unwrap();
+    let second = served.lab().run_attack(attack("atomic")).await.unwrap_err();
+    assert_eq!(second.code(), Code::ResourceExhausted, "{second:?}");
+    drop(running);
+    until("the attack ends and makes room", async || served.lab().run_attack(attack("atomic")).await.is_ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attacks_out_of_bounds_are_refused() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[]).await;
+    let sane = attack("atomic");
+    for wrong in [
+        RunAttackRequest { workers: -1, ..sane.clone() },
+        RunAttackRequest { workers: 1001, ..sane.clone() },
+        RunAttackRequest { workers: 1000, deductions: 101, ..sane.clone() },
+        RunAttackRequest { deductions: i32::MAX, ..sane.clone() },
+        RunAttackRequest { amount: "0".to_owned(), ..sane.clone() },
+        RunAttackRequest { amount: "-1".to_owned(), ..sane.clone() },
+        RunAttackRequest { opening_balance: "NaN".to_owned(), ..sane.clone() },
+        RunAttackRequest { amount: "9999999999999999".to_owned(), ..sane.clone() },
+        RunAttackRequest { strategy: "hope".to_owned(), ..sane.clone() },
+    ] {
+        let refused = served.lab().run_attack(wrong.clone()).await.map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{wrong:?}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_a_snapshot_and_can_be_watched() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &["--instance", "here"]).await;
+    let user_id = served.bench.account("100.00").await;
+    served.bench.ledger.apply(deduction(user_id), None).await.unwrap();
+
+    let status = served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    assert_eq!((status.instance.as_str(), status.store.as_str(), status.in_flight), ("here", "sqlite", 0));
+    assert_eq!(status.strategies.len(), REGISTRY.len());
+    let timeline = status.timeline.unwrap();
+    assert_eq!((timeline.newest_sequence, timeline.retained), (4, 4), "read, compute, write, commit");
+
+    let interval = |nanos| WatchStatusRequest { interval: Some(prost_types::Duration { seconds: 0, nanos }) };
+    let mut watch = served.lab().watch_status(interval(100_000_000)).await.unwrap().into_inner();
+    let uptime = |status: zbl_proto::v1::WatchStatusResponse| status.status.unwrap().uptime.unwrap();
+    let (first, second) = (watch.next().await.unwrap().unwrap(), watch.next().await.unwrap().unwrap());
+    let (first, second) = (uptime(first), uptime(second));
+    assert!((second.seconds, second.nanos) > (first.seconds, first.nanos));
+    let refused = served.lab().watch_status(interval(1)).await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cleared_timeline_says_so_to_its_watchers() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[]).await;
+    let user_id = served.bench.account("100.00").await;
+    served.bench.ledger.apply(deduction(user_id), None).await.unwrap();
+    let retained = StreamTimelineRequest { include_retained: true, ..StreamTimelineRequest::default() };
+    let first = served.account().stream_timeline(retained).await.unwrap().into_inner().next().await.unwrap().unwrap();
+
+    let cleared = served.lab().clear_timeline(ClearTimelineRequest {}).await.unwrap().into_inner().cleared;
+    assert_eq!(cleared, 4);
+    let resume = StreamTimelineRequest {
+        epoch: first.epoch,
+        after_sequence: first.sequence,
+        ..StreamTimelineRequest::default()
+    };
+    let mut resumed = served.account().stream_timeline(resume).await.unwrap().into_inner();
+    let gap = resumed.next().await.unwrap().unwrap().event;
+    let Some(Event::Gap(gap)) = gap else { panic!("{gap:?}") };
+    assert_eq!((gap.reason(), gap.after_sequence, gap.next_sequence), (GapReason::Cleared, 1, 5));
+}
