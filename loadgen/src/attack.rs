@@ -2,6 +2,7 @@
 //! stays away or the run is stopped; then unknown outcomes are settled, the journal is read and the run is judged. It
 //! prints nothing: progress goes to a watch channel, the result is a [`Report`].
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -286,6 +287,7 @@ fn report(
         guarantee: scene.guarantee,
         cure: scene.cure,
         store: scene.store,
+        servers: attack.clients.iter().map(Client::address).collect::<HashSet<_>>().len(),
         user_id: scene.root.user_id,
         interrupted: (harvest.operations.len() as u64) < attack.workload.operations(),
         latency: harvest.recorder.latency(),

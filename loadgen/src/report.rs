@@ -35,6 +35,8 @@ pub struct Run {
     pub cure: Option<String>,
     /// What the server stores accounts in.
     pub store: String,
+    /// How many servers were attacked.
+    pub servers: usize,
     /// The account.
     pub user_id: i64,
     /// Whether operations were left undone.
@@ -63,6 +65,8 @@ pub struct Report {
     pub guarantee: Guarantee,
     /// What the server stores accounts in.
     pub store: String,
+    /// How many servers were attacked.
+    pub servers: usize,
     /// The verdict.
     pub verdict: Verdict,
     /// Why the run cannot be called clean, besides losses.
@@ -187,6 +191,7 @@ impl Report {
             strategy: run.strategy,
             guarantee: run.guarantee,
             store: run.store,
+            servers: run.servers,
             verdict: judgement.verdict,
             doubts: judgement.doubts,
             user_id: run.user_id,
@@ -235,10 +240,21 @@ impl Report {
         let (sold, affordable, contended) = (self.acknowledged.count, self.affordable, self.contended());
         (contended > 0 && sold < affordable).then(|| {
             format!(
-                "{}: contention turned {contended} operations away; it sold {sold} of the {affordable} the balance could pay for",
-                self.strategy
+                "{}: contention turned {} away; it sold {sold} of the {affordable} the balance could pay for",
+                self.strategy,
+                counted(contended, "operation")
             )
         })
+    }
+
+    /// Says how far the promise reaches that holds within one process only, and what a loss beyond that counts as.
+    pub fn scope_note(&self) -> Option<String> {
+        let beyond = match self.servers {
+            0 | 1 => "with several it loses money".to_owned(),
+            servers => format!("{servers} were attacked here, so that a loss counts as expected"),
+        };
+        let promise = || format!("{}: its promise is for one server process; {beyond}", self.strategy);
+        (self.guarantee == Guarantee::OneProcess).then(promise)
     }
 
     /// The transactions the server ran per acknowledged operation; `None` when there is none.
@@ -250,6 +266,12 @@ impl Report {
 fn per_second(count: u64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
+}
+
+/// A number of things, in the singular where it is one.
+fn counted(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
 }
 
 fn taken(tally: Tally) -> Taken {

@@ -103,14 +103,14 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingAcknowledged => write!(f, "nothing was acknowledged, so nothing was tested"),
-            Self::Unknown(count) => write!(f, "{count} operations have an unknown outcome"),
+            Self::Unknown(count) => write!(f, "operations with an unknown outcome: {count}"),
             Self::Foreign(count) => {
-                write!(f, "{count} journal entries are not of this run: the account is not its own")
+                write!(f, "journal entries of others, the account is not the run's own: {count}")
             }
             Self::FailedButJournaled(count) => {
-                write!(f, "{count} operations were told that they had no effect, yet are journaled")
+                write!(f, "operations told that they had no effect, yet journaled: {count}")
             }
-            Self::Gaps(count) => write!(f, "{count} versions have no journal entry"),
+            Self::Gaps(count) => write!(f, "versions without a journal entry: {count}"),
             Self::Unrooted => write!(f, "the newest entry does not lead back to where the run began"),
             Self::Moving { account, journal } => {
                 write!(f, "the account is at version {account}, its journal at {journal}: something else is writing")

@@ -152,7 +152,7 @@ pub enum Refusal {
         amount: Money,
     },
     /// The request id is journaled with another payload, or voided.
-    #[error("request id {request_id} is already journaled as {found}; a new request needs a new id")]
+    #[error("request id {request_id} is {found}; a new request needs a new id")]
     RequestIdReused {
         /// The id.
         request_id: Uuid,
@@ -172,7 +172,10 @@ pub struct Journaled {
 
 impl fmt::Display for Journaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind.name(), self.delta)
+        match self.kind {
+            EntryKind::Void => f.write_str("voided: it was resolved before it arrived and can no longer take effect"),
+            kind => write!(f, "journaled already, as {} {}", kind.name(), self.delta),
+        }
     }
 }
 

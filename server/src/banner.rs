@@ -1,5 +1,6 @@
 //! What the server says on stdout once it serves: who it is, where it is, and lines to paste.
 
+use std::env;
 use std::{io, net::SocketAddr};
 
 use crate::{config::Config, healthcheck::reachable, listeners::Listeners};
@@ -38,14 +39,27 @@ pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
 
 Try:
   grpcurl -plaintext -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
-  timeline --addr http://{target}
-  loadgen attack --addr http://{target} --strategy none
-  loadgen compare --addr http://{target}
+  {timeline} --addr {target}
+  {loadgen} attack --addr {target} --strategy none
+  {loadgen} compare --addr {target}
 
 Ctrl-C stops it.
 ",
         version = env!("CARGO_PKG_VERSION"),
+        timeline = program("timeline"),
+        loadgen = program("loadgen"),
     )
+}
+
+/// How to call one of our other programs: by its path where it was built beside this one below the working directory,
+/// by its name where it is installed.
+fn program(name: &str) -> String {
+    let built_here = || {
+        let beside = env::current_exe().ok()?.with_file_name(name);
+        let below = beside.strip_prefix(env::current_dir().ok()?).ok()?.to_owned();
+        beside.is_file().then(|| below.display().to_string())
+    };
+    built_here().unwrap_or_else(|| name.to_owned())
 }
 
 /// A delay that widens the race should not be forgotten.

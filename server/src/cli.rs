@@ -13,9 +13,13 @@ use crate::{
     strategy,
 };
 
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, or stopped as asked; 1 failed at run time, or a demonstration that did not go as promised;
+2 a command line or setting that cannot be followed.";
+
 /// An account service that never loses a cent under concurrency, and the instrument that proves it.
 #[derive(Debug, Parser)]
-#[command(name = "zbl-server", version)]
+#[command(name = "zbl-server", version, after_help = EXIT_CODES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -85,16 +89,22 @@ impl Invocation {
         let command = CommandLine::from_arg_matches(&matches)?.command.unwrap_or_default();
         // Settings are global arguments, and clap hands those down: the innermost matches have them all.
         let innermost = matches.subcommand().map_or(&matches, |(_, inner)| inner);
-        let (config, effective) = Config::resolve(innermost, environment, directory)?;
+        // A DATABASE_URL in the environment is some other project's as often as not; the demo attacks what it is given.
+        let own_variables_only = |variable: &str| environment(variable).filter(|_| variable.starts_with("ZBL_"));
+        let (config, effective) = match command {
+            Command::Demo { .. } => Config::resolve(innermost, &own_variables_only, directory)?,
+            _ => Config::resolve(innermost, environment, directory)?,
+        };
         strategy::find(&config.strategy)?;
         Ok(Self { command, config, effective })
     }
 }
 
-/// Whether somebody named a database, or the default is all there is.
+/// Whether a database was named for this very run: by the flag or its own variable, not by a file that lies about.
 #[must_use]
 pub fn database_is_given(effective: &[Effective]) -> bool {
-    effective.iter().any(|effective| effective.setting.name == "database_url" && effective.origin != Origin::Default)
+    let named = |origin: &Origin| matches!(origin, Origin::Flag(_) | Origin::Env(_));
+    effective.iter().any(|effective| effective.setting.name == "database_url" && named(&effective.origin))
 }
 
 #[cfg(test)]
@@ -124,6 +134,20 @@ mod tests {
             let invocation = parse(words).expect(words);
             assert_eq!((invocation.command, invocation.config.pool_size), (command, 7), "{words}");
         }
+    }
+
+    #[test]
+    fn the_demo_leaves_other_projects_databases_alone() {
+        let environment = |variable: &str| match variable {
+            "DATABASE_URL" => Some("postgres://elsewhere/db".into()),
+            _ => None,
+        };
+        let words = |command: &str| ["zbl-server", command].map(OsString::from);
+        let demo = Invocation::parse(words("demo"), &environment, Path::new("/nowhere")).unwrap();
+        assert!(!database_is_given(&demo.effective));
+        assert!(Invocation::parse(words("serve"), &environment, Path::new("/nowhere")).is_err());
+        let named = parse("zbl-server demo --database-url mysql://root@127.0.0.1/zbl").unwrap();
+        assert!(database_is_given(&named.effective));
     }
 
     #[test]

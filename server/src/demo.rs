@@ -7,7 +7,7 @@ use std::{
     fs,
     io::{self, IsTerminal, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -113,6 +113,9 @@ impl Demo {
     /// # Errors
     /// [`Error`]; [`Error::NotAsPromised`] when a strategy broke its guarantee or the unsafe one was not caught.
     pub async fn run(mut self) -> Result<(), Error> {
+        // First: a result that cannot be written should not be found out after the attack.
+        let path = self.json.take();
+        let json = path.as_deref().map(create).transpose()?;
         let scratch = self.scratch()?;
         let listeners = self.listen().await?;
         let addresses = listeners.addresses()?;
@@ -131,12 +134,12 @@ impl Demo {
             Stage { clients: clients(addresses.grpc)?, timeline, stop, compute_delay: self.config.compute_delay };
         let shown = stage.perform(store).await;
         let outcome = match shown {
-            Ok(runs) => self.conclude(&runs),
+            Ok(runs) => conclude_all(&runs, json),
             Err(error) => Err(error),
         };
         if self.afterwards == Afterwards::Serve && !matches!(outcome, Err(Error::Interrupted)) {
-            write!(io::stdout().lock(), "\nStill serving, on a throw-away basis; this is not for production.\n\n")?;
-            write!(io::stdout().lock(), "{}", banner(&self.config, store, addresses))?;
+            let banner = banner(&self.config, store, addresses);
+            write!(io::stdout().lock(), "\n{}\n\n{banner}", story::still_serving(self.keep))?;
             let _ = interrupted.await;
         }
         let _ = stop_server.send(());
@@ -166,16 +169,24 @@ impl Demo {
         self.config.http_addr.set_port(0);
         Listeners::bind(&self.config).await
     }
+}
 
-    fn conclude(&self, runs: &[Report]) -> Result<(), Error> {
-        if let Some(path) = &self.json {
-            let failed = |source| Error::Json { path: path.clone(), source };
-            let file = fs::File::create(path).map_err(failed)?;
-            serde_json::to_writer_pretty(file, &Comparison { runs }).map_err(|error| failed(error.into()))?;
-        }
-        let surprises = story::surprises(runs);
-        if surprises.is_empty() { Ok(()) } else { Err(Error::NotAsPromised(surprises.join("; "))) }
+/// The file for the results, with its path for messages.
+type Json<'a> = (&'a Path, fs::File);
+
+fn create(path: &Path) -> Result<Json<'_>, Error> {
+    let failed = |source| Error::Json { path: path.to_owned(), source };
+    Ok((path, fs::File::create(path).map_err(failed)?))
+}
+
+/// Writes the results and judges them.
+fn conclude_all(runs: &[Report], json: Option<Json<'_>>) -> Result<(), Error> {
+    if let Some((path, file)) = json {
+        let failed = |error: serde_json::Error| Error::Json { path: path.to_owned(), source: error.into() };
+        serde_json::to_writer_pretty(file, &Comparison { runs }).map_err(failed)?;
     }
+    let surprises = story::surprises(runs);
+    if surprises.is_empty() { Ok(()) } else { Err(Error::NotAsPromised(surprises.join("; "))) }
 }
 
 fn clients(address: SocketAddr) -> Result<Vec<Client>, AddressError> {

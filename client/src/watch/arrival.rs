@@ -28,6 +28,7 @@ pub struct Arrival {
 }
 
 /// What can arrive.
+#[expect(clippy::large_enum_variant, reason = "nearly all that arrives is an event")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum News {

@@ -21,6 +21,13 @@ pub(super) struct Clocks {
     accounts: HashMap<i64, VecDeque<Version>>,
 }
 
+/// A server was placed too early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shift {
+    pub(super) source: usize,
+    pub(super) by_ns: i64,
+}
+
 /// What is added to a server's times.
 #[derive(Debug, Default)]
 struct Clock {
@@ -43,8 +50,9 @@ struct Instant {
 }
 
 impl Clocks {
-    /// Moves a span onto the axis.
-    pub(super) fn place(&mut self, source: usize, epoch: &str, arrived_us: i64, span: &mut Span) {
+    /// Moves a span onto the axis. When it tells that a server, not necessarily its own, has been placed too early, that
+    /// server's spans belong later from now on: those already placed by as much as is returned.
+    pub(super) fn place(&mut self, source: usize, epoch: &str, arrived_us: i64, span: &mut Span) -> Option<Shift> {
         if self.sources.len() <= source {
             self.sources.resize_with(source + 1, Clock::default);
         }
@@ -56,28 +64,30 @@ impl Clocks {
                 versions.retain(|version| !version.is_known_from(source));
             }
         }
-        if self.sources.len() > 1 {
-            self.heed_versions(source, span);
-        }
+        let shift = if self.sources.len() > 1 { self.heed_versions(source, span) } else { None };
         span.start_ns = span.start_ns.saturating_add(self.sources[source].offset_ns);
+        shift
     }
 
     /// Notes which version a span tells of, and heeds what that says about the clocks.
-    fn heed_versions(&mut self, source: usize, span: &Span) {
+    fn heed_versions(&mut self, source: usize, span: &Span) -> Option<Shift> {
         let seen = Instant { source, ns: end_ns(span) };
         if let Some(state) = &span.seen {
-            self.heed(span.user_id, state.version, |version| version.seen = Some(seen));
+            return self.heed(span.user_id, state.version, |version| version.seen = Some(seen));
         }
         if let (Some(state), Phase::Commit, false) = (&span.written, span.phase(), span.failed) {
             let committed = Instant { source, ns: span.start_ns };
-            self.heed(span.user_id, state.version, |version| version.committed = Some(committed));
-            // The version before was there, or this one would be that.
-            self.heed(span.user_id, state.version.saturating_sub(1), |version| version.seen = Some(seen));
+            // The version before was there, or this one would be that. Only the one who saw it can be moved by it: this
+            // server, in which case the second look has nothing left to move, or else the second look's.
+            let before = self.heed(span.user_id, state.version.saturating_sub(1), |version| version.seen = Some(seen));
+            let after = self.heed(span.user_id, state.version, |version| version.committed = Some(committed));
+            return before.or(after);
         }
+        None
     }
 
     /// Enters what is new about a version, and moves the server later that saw it before its commit began.
-    fn heed(&mut self, user_id: i64, number: i64, enter: impl FnOnce(&mut Version)) {
+    fn heed(&mut self, user_id: i64, number: i64, enter: impl FnOnce(&mut Version)) -> Option<Shift> {
         if self.accounts.len() >= ACCOUNTS && !self.accounts.contains_key(&user_id) {
             self.accounts.clear();
         }
@@ -91,15 +101,14 @@ impl Clocks {
         });
         let version = &mut versions[index];
         enter(version);
-        if let (Some(committed), Some(seen)) = (version.committed, version.seen)
-            && committed.source != seen.source
-        {
-            let early_ns = self.on_axis(committed).saturating_sub(self.on_axis(seen));
-            if early_ns > 0 {
-                let offset_ns = &mut self.sources[seen.source].offset_ns;
-                *offset_ns = offset_ns.saturating_add(early_ns);
-            }
+        let (committed, seen) = version.committed.zip(version.seen)?;
+        let early_ns = self.on_axis(committed).saturating_sub(self.on_axis(seen));
+        if committed.source == seen.source || early_ns <= 0 {
+            return None;
         }
+        let offset_ns = &mut self.sources[seen.source].offset_ns;
+        *offset_ns = offset_ns.saturating_add(early_ns);
+        Some(Shift { source: seen.source, by_ns: early_ns })
     }
 
     fn on_axis(&self, instant: Instant) -> i64 {

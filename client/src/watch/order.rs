@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use zbl_proto::v1::{Race, Span};
 
+use super::clocks::Shift;
+
 /// How far the newest end must be ahead of an event's beginning before it is let go: longer than any phase but a
 /// wait, shorter than a reader notices.
 const WINDOW_NS: i64 = 100_000_000;
@@ -39,6 +41,17 @@ impl Order {
             Happening::Race(_) => self.newest_end_ns,
         };
         self.held.insert((begin_ns, source, sequence), happening);
+    }
+
+    /// Moves a server's events later.
+    pub(super) fn shift(&mut self, shift: Shift) {
+        let moved = self.held.extract_if(.., |(_, source, _), _| *source == shift.source).collect::<Vec<_>>();
+        for ((begin_ns, source, sequence), mut happening) in moved {
+            if let Happening::Span(span) = &mut happening {
+                span.start_ns = span.start_ns.saturating_add(shift.by_ns);
+            }
+            self.held.insert((begin_ns.saturating_add(shift.by_ns), source, sequence), happening);
+        }
     }
 
     /// Lets the next event go, with the time it began and its server, if its turn has certainly come or there is no room to wait.

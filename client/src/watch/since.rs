@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_age_counts_back_from_the_newest() {
-        assert_eq!(held("50ms", &[10, 20, 0, 60, 65, 0, 75]), [4, 5, 6, 7]);
+        assert_eq!(held("50ms", &[10, 20, 0, 60, 65, 0, 75]), [3, 4, 5, 6, 7]);
         assert_eq!(held("1h", &[10, 20, 0]), [1, 2, 3]);
     }
 

@@ -89,7 +89,9 @@ impl Transcript {
         }
         match event {
             Some(Event::Span(mut span)) => {
-                self.clocks.place(source, &epoch, arrived_us, &mut span);
+                if let Some(shift) = self.clocks.place(source, &epoch, arrived_us, &mut span) {
+                    self.order.shift(shift);
+                }
                 self.order.hold(source, sequence, Happening::Span(span));
             }
             Some(Event::Race(race)) => self.order.hold(source, sequence, Happening::Race(race)),

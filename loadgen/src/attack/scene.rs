@@ -28,11 +28,10 @@ pub(super) async fn prepare(client: &Client, workload: &Workload) -> Result<Scen
         Some(user_id) => client.reset_account(user_id, workload.opening).await,
         None => client.open_account(None, workload.opening).await,
     };
-    let cure = strategies.all.iter().find(|other| other.guarantee == Guarantee::Always && other.unavailable.is_none());
     Ok(Scene {
         strategy: strategy.name.clone(),
         guarantee: strategy.guarantee,
-        cure: cure.map(|other| other.name.clone()),
+        cure: cure(&strategies).map(|cure| cure.name.clone()),
         store: strategies.store.clone(),
         root: root.map_err(unreachable)?,
     })
@@ -46,6 +45,14 @@ pub async fn available_strategies(attack: &Attack) -> Result<Vec<Strategy>, Atta
     let client = attack.clients.first().ok_or(AttackError::NoServer)?;
     let found = client.strategies().await.map_err(|error| AttackError::setup(client.address(), error))?;
     Ok(found.all.into_iter().filter(|strategy| strategy.unavailable.is_none()).collect())
+}
+
+/// The strategy to take instead: the server's own choice if that never loses, else the first that never does.
+fn cure(strategies: &Strategies) -> Option<&Strategy> {
+    let never_loses = |other: &&Strategy| other.guarantee == Guarantee::Always && other.unavailable.is_none();
+    let mut safe = strategies.all.iter().filter(never_loses);
+    let default = safe.clone().find(|other| other.name == strategies.default);
+    default.or_else(|| safe.next())
 }
 
 fn choose<'a>(strategies: &'a Strategies, name: &str) -> Result<&'a Strategy, AttackError> {

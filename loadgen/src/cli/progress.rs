@@ -5,22 +5,26 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use zbl_loadgen::attack::{Progress, Stage};
+use zbl_loadgen::workload::Workload;
 
 const TEMPLATE: &str = "{prefix:>14} [{bar:40}] {pos}/{len}  {msg}";
 
-/// Draws what comes through the channel until its sender is gone.
-pub(crate) async fn draw(strategy: String, mut progress: watch::Receiver<Progress>) {
+/// The bar of a run, not drawn yet. It has its length from the beginning: one without would be drawn as full.
+pub(crate) fn bar(workload: &Workload) -> ProgressBar {
     if !stderr().is_terminal() {
-        return;
+        return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
-        bar.set_style(style.progress_chars("=> "));
+    let bar = ProgressBar::new(workload.operations()).with_prefix(workload.strategy.clone());
+    match ProgressStyle::with_template(TEMPLATE) {
+        Ok(style) => bar.with_style(style.progress_chars("=> ")),
+        Err(_) => bar,
     }
-    bar.set_prefix(strategy);
+}
+
+/// Draws what comes through the channel until its sender is gone.
+pub(crate) async fn draw(bar: ProgressBar, mut progress: watch::Receiver<Progress>) {
     while progress.changed().await.is_ok() {
         let now = *progress.borrow_and_update();
-        bar.set_length(now.total);
         bar.set_position(now.done);
         bar.set_message(message(now));
     }

@@ -17,8 +17,8 @@ pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
     let json = Json::open(args.common.json.as_deref())?;
     let report = until_interrupted(async |stop| one(&plan, &stop).await).await?;
 
-    let instances = args.common.addr.len();
-    let expected = args.expect.map_or_else(|| Expectation::of(report.guarantee, instances), Expectation::from);
+    let promised = Expectation::of(report.guarantee, report.servers);
+    let expected = args.expect.map_or(promised, Expectation::from);
     let conclusion = expected.conclude(report.verdict);
     let shown = format!("{}{}{}", text(&report), cure(&report), expectation_note(&report, expected, conclusion));
     json.show(&shown, &report)?;
@@ -33,7 +33,7 @@ pub(crate) async fn compare(args: CompareArgs) -> Result<Ending, Failure> {
     let mut ending = Ending::AsExpected;
     let mut shown = table(&runs);
     for run in &runs {
-        let expected = Expectation::of(run.guarantee, args.common.addr.len());
+        let expected = Expectation::of(run.guarantee, run.servers);
         let conclusion = expected.conclude(run.verdict);
         shown += &expectation_note(run, expected, conclusion);
         ending = worse(ending, conclusion.into());
@@ -45,7 +45,7 @@ pub(crate) async fn compare(args: CompareArgs) -> Result<Ending, Failure> {
 /// One run, with its progress drawn.
 async fn one(plan: &Attack, stop: &Stop) -> Result<Report, Failure> {
     let (sender, receiver) = watch::channel(attack::Progress::default());
-    let drawn = tokio::spawn(progress::draw(plan.workload.strategy.clone(), receiver));
+    let drawn = tokio::spawn(progress::draw(progress::bar(&plan.workload), receiver));
     let report = attack::run(plan, &sender, stop).await;
     drop(sender);
     // The bar is decoration: a failure to draw it changes nothing.

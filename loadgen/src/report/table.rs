@@ -2,28 +2,23 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent, presets::NOTHING};
 
+use zbl_client::Money;
+
 use super::Report;
 use super::text::millis;
 
-const COLUMNS: [&str; 11] = [
-    "strategy",
-    "verdict",
-    "acknowledged",
-    "refused",
-    "contended",
-    "lost",
-    "per s",
-    "x none",
-    "p50/p99 ms",
-    "attempts",
-    "retries",
-];
+/// Ten columns fit a hundred characters; what else there is to know, the JSON has.
+const COLUMNS: [&str; 10] =
+    ["strategy", "verdict", "acked", "refused", "contended", "lost", "per s", "x none", "p50/p99 ms", "attempts"];
 
 /// Columns that hold words, and are read from the left.
 const WORDS: usize = 2;
 
-/// One row per run: `per s` is answers per second, and `x none` compares it with the run of the strategy that guards
-/// nothing, where there is one. Notes on contention follow.
+/// The store whose one writer at a time evens out what tells strategies apart.
+const SINGLE_WRITER: &str = "sqlite";
+
+/// One row per run: `per s` is answers per second, `x none` compares it with the run of the strategy that guards nothing,
+/// where there is one, and `attempts` are those of an acknowledged operation. What must be known to read it follows.
 pub fn table(runs: &[Report]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(COLUMNS);
@@ -38,8 +33,33 @@ pub fn table(runs: &[Report]) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let notes = runs.iter().filter_map(Report::contention_note).map(|note| format!("\n{note}\n"));
-    table.trim_fmt() + "\n" + &notes.collect::<String>()
+    let notes = notes(runs);
+    let gap = if notes.is_empty() { "\n" } else { "\n\n" };
+    notes.iter().fold(table.trim_fmt() + gap, |out, note| out + note + "\n")
+}
+
+fn notes(runs: &[Report]) -> Vec<String> {
+    let of_each = |note: fn(&Report) -> Option<String>| runs.iter().filter_map(note);
+    // The workload is the same for all of them.
+    let mut notes: Vec<String> = runs.first().and_then(caption).into_iter().collect();
+    if runs.iter().any(|run| run.store == SINGLE_WRITER) {
+        notes.push(format!(
+            "{SINGLE_WRITER}: its single writer makes strategies look alike; MySQL and MariaDB tell them apart"
+        ));
+    }
+    notes.extend(of_each(Report::scope_note));
+    notes.extend(of_each(Report::contention_note));
+    notes
+}
+
+/// What `per s` measures where the balance cannot pay for everything.
+fn caption(run: &Report) -> Option<String> {
+    let operations = u64::from(run.workers) * u64::from(run.deductions);
+    // Checked by the workload: the sum of all deductions is money.
+    let enough = Money::from_minor(run.amount.minor().saturating_mul(i64::try_from(operations).unwrap_or(i64::MAX)));
+    (run.affordable < operations).then(|| {
+        format!("per s: answers, refusals included; loadgen's --opening {enough} pays for all, and measures sales")
+    })
 }
 
 fn row(run: &Report, unguarded: Option<f64>) -> Vec<Cell> {
@@ -56,7 +76,6 @@ fn row(run: &Report, unguarded: Option<f64>) -> Vec<Cell> {
         optional(ratio),
         format!("{}/{}", millis(run.latency_us.p50), millis(run.latency_us.p99)),
         optional(run.attempts_per_acknowledged()),
-        run.contended_retries.to_string(),
     ]
     .into_iter()
     .map(Cell::new)

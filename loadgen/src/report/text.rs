@@ -2,13 +2,20 @@
 
 use std::fmt::Write as _;
 
+use uuid::Uuid;
 use zbl_client::Money;
 
-use super::{Pair, Report};
+use super::{Pair, Report, counted};
 use crate::verdict::Verdict;
 
 /// Lost updates that are told one by one; the JSON has them all.
 const WITNESSES: usize = 3;
+
+/// The digits of a request id that the timeline shows.
+const SHORT_ID: usize = 8;
+
+/// From here on, in microseconds, tenths of a millisecond are noise.
+const WHOLE_MILLIS_FROM: u64 = 100_000;
 
 /// Column where the figures begin.
 const LABEL_WIDTH: usize = 16;
@@ -35,9 +42,7 @@ fn headline(report: &Report) -> String {
     let stopped = if report.interrupted { " (partial: not every deduction was made)" } else { "" };
     let found = match verdict {
         Verdict::Clean => "every acknowledged deduction is in the balance".to_owned(),
-        Verdict::Lost => {
-            format!("{lost} gone in {} lost updates", report.lost_updates.len())
-        }
+        Verdict::Lost => format!("{lost} gone in {}", counted(report.lost_updates.len() as u64, "lost update")),
         Verdict::Inconclusive => "nothing is known to be lost, but not everything could be checked".to_owned(),
     };
     format!("{verdict}  {strategy} on {store}: {found}{stopped}")
@@ -49,12 +54,14 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         report.attempts_per_acknowledged().map_or_else(String::new, |ratio| format!(" ({ratio:.2} per acknowledged)"));
     let mut figures = vec![
         ("account", format!("{}, opened with {}", report.user_id, report.opening)),
-        ("load", format!("{} workers x {} deductions of {}", report.workers, report.deductions, report.amount)),
+        ("load", load(report)),
         (
             "acknowledged",
             format!(
-                "{} deductions, {} in all; the balance could pay for {}",
-                report.acknowledged.count, report.acknowledged.amount, report.affordable
+                "{}, {} in all; the balance could pay for {}",
+                counted(report.acknowledged.count, "deduction"),
+                report.acknowledged.amount,
+                report.affordable
             ),
         ),
         ("refused", with_reasons(report)),
@@ -84,6 +91,13 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
     figures
 }
 
+fn load(report: &Report) -> String {
+    let workers = counted(report.workers.into(), "worker");
+    let deductions = counted(report.deductions.into(), "deduction");
+    let spread = if report.servers > 1 { format!(", over {} servers", report.servers) } else { String::new() };
+    format!("{workers} x {deductions} of {}{spread}", report.amount)
+}
+
 fn with_reasons(report: &Report) -> String {
     let contended = zbl_client::Reason::Contended.as_str();
     let reasons: Vec<_> = report
@@ -105,12 +119,20 @@ fn remarks(report: &Report) -> Vec<String> {
     if untold > 0 {
         remarks.push(format!("... and {untold} more; --json has them all"));
     }
+    remarks.extend(report.scope_note());
     remarks.extend(report.contention_note());
     remarks.extend(report.doubts.iter().map(|doubt| format!("doubt: {doubt}")));
     remarks
 }
 
-/// One lost update as a witness tells it.
+/// The first digits of a request id, as many as the timeline shows.
+fn short(request_id: Uuid) -> String {
+    let mut id = request_id.simple().to_string();
+    id.truncate(SHORT_ID);
+    id
+}
+
+/// One lost update as a witness tells it. The request ids are as the timeline and the picture of a race show them.
 pub fn witness(pair: &Pair) -> String {
     let Pair { victim, overwriter, amount } = pair;
     let read = if victim.version_before == overwriter.version_before {
@@ -123,13 +145,20 @@ pub fn witness(pair: &Pair) -> String {
         _ => amount.to_string(),
     };
     format!(
-        "A read {} at version {} and wrote version {}; B, which had read {read}, wrote over it at version {}: {what} gone",
-        victim.balance_before, victim.version_before, victim.version, overwriter.version
+        "A {} read {} at version {}; B {}, which had read {read}, wrote over it at version {}: {what} gone",
+        short(victim.request_id),
+        victim.balance_before,
+        victim.version_before,
+        short(overwriter.request_id),
+        overwriter.version
     )
 }
 
-/// Microseconds in milliseconds, to a tenth.
+/// Microseconds in milliseconds, to a tenth where that can be told.
 pub(super) fn millis(micros: u64) -> String {
+    if micros >= WHOLE_MILLIS_FROM {
+        return (micros / 1_000).to_string();
+    }
     format!("{}.{}", micros / 1_000, micros % 1_000 / 100)
 }
 

@@ -29,7 +29,8 @@ impl FromStr for DatabaseUrl {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| format!("no `scheme://`; {FORMS}"))?;
         match scheme {
             "sqlite" => sqlite(rest),
-            "mysql" => mysql(text),
+            // MariaDB speaks the same protocol, and this is how its own tools write it.
+            "mysql" | "mariadb" => mysql(&format!("mysql://{rest}")),
             _ => Err(format!("unsupported scheme `{scheme}`; {FORMS}")),
         }
     }
@@ -105,6 +106,7 @@ mod tests {
         assert_eq!("sqlite:///var/lib/zbl.db".parse(), Ok(DatabaseUrl::Sqlite("/var/lib/zbl.db".into())));
         let url = "mysql://root:pw@127.0.0.1:3306/zbl";
         assert_eq!(url.parse(), Ok(DatabaseUrl::Mysql(url.to_owned())));
+        assert_eq!("mariadb://root@db/zbl".parse(), Ok(DatabaseUrl::Mysql("mysql://root@db/zbl".to_owned())));
         assert!("mysql://root@db/zbl?require_ssl=false".parse::<DatabaseUrl>().is_ok());
     }
 

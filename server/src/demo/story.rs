@@ -5,18 +5,26 @@ use std::time::Duration;
 use zbl_client::{Paint, lanes};
 use zbl_loadgen::{
     expectation::Conclusion,
-    report::{Pair, Report},
+    report::{Pair, Report, witness},
 };
 use zbl_proto::v1;
 
-use super::{AMOUNT, DEDUCTIONS, OPENING, WORKERS, conclude};
+use super::{AMOUNT, DEDUCTIONS, Keep, OPENING, WORKERS, conclude};
 use crate::{
     rpc::{race_message, span_message},
     timeline::{Event, Race, Timeline},
 };
 
-/// The width of the picture: what a terminal has at the least, with room for the values.
-const WIDTH: usize = 110;
+/// The width of the picture where there is no terminal to ask.
+const WIDTH_DEFAULT: usize = 100;
+
+/// Beyond this a picture gains nothing.
+const WIDTH_MOST: usize = 140;
+
+/// The width of the terminal.
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(WIDTH_DEFAULT, |(width, _)| usize::from(width.0).min(WIDTH_MOST))
+}
 
 pub(super) fn opening(store: &str, compute_delay: Duration) -> String {
     let asked = u64::from(WORKERS) * u64::from(DEDUCTIONS);
@@ -38,9 +46,14 @@ pub(super) const fn turn() -> &'static str {
 }
 
 pub(super) fn line(report: &Report) -> String {
+    let caveat = match report.guarantee {
+        zbl_client::Guarantee::OneProcess => "   (in this one process; beside a second server it loses money)",
+        zbl_client::Guarantee::WhileLeaseHolds => "   (while no holder outlives its lease)",
+        _ => "",
+    };
     let mark = if conclude(report) == Conclusion::AsExpected { "ok " } else { "!! " };
     format!(
-        "  {mark}{:<16}{:<13} sold {} of {}, {:.1} s\n",
+        "  {mark}{:<16}{:<13} sold {} of {}, {:.1} s{caveat}\n",
         report.strategy,
         report.verdict.to_string(),
         report.acknowledged.count,
@@ -71,15 +84,15 @@ pub(super) fn surprises(runs: &[Report]) -> Vec<String> {
     verdicts.chain(unexplained).collect()
 }
 
-/// The lanes of one lost update that the verdict confirms: of those with a single victim the shortest, because there the
-/// phases are easiest to see.
+/// The lanes of one lost update that the verdict confirms, and its witness. Of those in which both had read the same and
+/// that cost one update each the shortest, because there the phases are easiest to see.
 pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
     let events = retained(timeline, report.user_id);
     let races = events.iter().filter_map(|event| match event {
-        Event::Race(race) if is_confirmed(race, &report.lost_updates) => Some(race),
-        _ => None,
+        Event::Race(race) => Some((race, confirmed(race, &report.lost_updates)?)),
+        Event::Span(_) => None,
     });
-    let Some(race) = races.min_by_key(|race| race.overwriter.version - race.seen.version) else {
+    let Some((race, pair)) = races.min_by_key(|(race, _)| race.overwriter.version - race.seen.version) else {
         return String::new();
     };
     let spans: Vec<v1::Span> = events
@@ -89,18 +102,26 @@ pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
             Event::Race(_) => None,
         })
         .collect();
-    format!(
-        "One of them, as it happened:\n\n{}",
-        lanes::picture(&spans, &race_message(race), WIDTH, Paint::suiting(&std::io::stdout()))
-    )
+    let lanes = lanes::picture(&spans, &race_message(race), width(), Paint::suiting(&std::io::stdout()));
+    format!("One of them, as it happened:\n\n{lanes}\n  {}\n", witness(pair))
 }
 
-fn is_confirmed(race: &Race, pairs: &[Pair]) -> bool {
-    let [victim] = race.victims.as_slice() else { return false };
-    race.victims_omitted == 0
-        && pairs.iter().any(|pair| {
-            (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
-        })
+/// The pair of the verdict that a race is, if it is a plain one.
+fn confirmed<'a>(race: &Race, pairs: &'a [Pair]) -> Option<&'a Pair> {
+    let [victim] = race.victims.as_slice() else { return None };
+    pairs.iter().find(|pair| {
+        race.victims_omitted == 0
+            && pair.victim.version_before == pair.overwriter.version_before
+            && (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
+    })
+}
+
+/// What the reader is left with.
+pub(super) const fn still_serving(keep: Keep) -> &'static str {
+    match keep {
+        Keep::Nothing => "Still serving, on a database that goes with this process. This is not for production.",
+        Keep::Configured => "Still serving, on the database you named; the accounts attacked stay in it.",
+    }
 }
 
 /// What the ring still holds of an account.

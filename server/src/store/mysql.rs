@@ -89,7 +89,11 @@ async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
         return Err(failed(&format!("another server has been migrating for {MIGRATION_LOCK_S} s")));
     }
     let mut harness = AsyncMigrationHarness::new(connection);
-    harness.run_pending_migrations(MIGRATIONS).map_err(|error| failed(&error))?;
+    harness.run_pending_migrations(MIGRATIONS).map_err(|error| {
+        let taken = error.to_string().contains("already exists");
+        let hint = if taken { "; these tables are not ours: give the service a database of its own" } else { "" };
+        failed(&format!("{error}{hint}"))
+    })?;
     // The lock goes with the connection.
     Ok(())
 }

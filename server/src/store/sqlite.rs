@@ -92,7 +92,11 @@ fn connect(path: &Path) -> Result<SqliteConnection> {
         ))?;
         Ok(connection)
     };
-    open(path).map_err(|error| Error::Down(format!("cannot open {}: {error}", path.display())))
+    open(path).map_err(|error| {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.is_dir());
+        let hint = directory.map_or_else(String::new, |d| format!("; the directory {} does not exist", d.display()));
+        Error::Down(format!("cannot open {}: {error}{hint}", path.display()))
+    })
 }
 
 /// Runs `work` on a blocking thread. The guard travels with it: a caller that goes away cannot free the connection

@@ -239,4 +239,27 @@ impl LabService for Fake {
             ResetAccountResponse { user_id: 1, balance: request.balance, version: version + 1, ..Default::default() };
         Ok(Response::new(answer))
     }
+
+    type RunAttackStream = tokio_stream::Empty<Result<RunAttackResponse, Status>>;
+
+    async fn run_attack(&self, _: Request<RunAttackRequest>) -> Result<Response<Self::RunAttackStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    async fn clear_timeline(
+        &self,
+        _: Request<ClearTimelineRequest>,
+    ) -> Result<Response<ClearTimelineResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    type WatchStatusStream = tokio_stream::Empty<Result<WatchStatusResponse, Status>>;
+
+    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
 }

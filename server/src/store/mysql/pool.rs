@@ -83,8 +83,10 @@ impl Connector {
     async fn establish(&self) -> Result<AsyncMysqlConnection> {
         let down = |error: &dyn std::fmt::Display| {
             let address = format!("{}:{}", self.opts.ip_or_hostname(), self.opts.tcp_port());
-            let text = error.to_string();
-            let hint = if text.contains("Unknown database") { "; create it first: CREATE DATABASE …" } else { "" };
+            // The driver says this twice over.
+            let text = error.to_string().replace("Input/output error: ", "");
+            let hint =
+                if text.contains("Unknown database") { "; create it, or name another in --database-url" } else { "" };
             Error::Down(format!("no connection to {address}: {text}{hint}"))
         };
         let link = Conn::new(self.opts.clone()).await.map_err(|error| down(&error))?;
