@@ -39,9 +39,9 @@ pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
 
 Try:
   grpcurl -plaintext -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
-  {timeline} --addr {target}
-  {loadgen} attack --addr {target} --strategy none
-  {loadgen} compare --addr {target}
+  {timeline} --addr http://{target}
+  {loadgen} attack --addr http://{target} --strategy none
+  {loadgen} compare --addr http://{target}
 
 Ctrl-C stops it.
 ",

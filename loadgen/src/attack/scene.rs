@@ -66,3 +66,29 @@ fn choose<'a>(strategies: &'a Strategies, name: &str) -> Result<&'a Strategy, At
         Some(reason) => Err(AttackError::StrategyUnavailable { name: name.to_owned(), reason: reason.clone() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strategy(name: &str, guarantee: Guarantee, unavailable: Option<&str>) -> Strategy {
+        let unavailable = unavailable.map(str::to_owned);
+        Strategy { name: name.to_owned(), guarantee, summary: String::new(), unavailable }
+    }
+
+    #[test]
+    fn the_cure_is_the_servers_own_choice_if_that_is_safe() {
+        let all = vec![
+            strategy("none", Guarantee::LosesUpdates, None),
+            strategy("absent", Guarantee::Always, Some("no such server")),
+            strategy("first", Guarantee::Always, None),
+            strategy("second", Guarantee::Always, None),
+        ];
+        for (default, expected) in [("second", "second"), ("none", "first"), ("absent", "first")] {
+            let strategies = Strategies { all: all.clone(), default: default.to_owned(), store: String::new() };
+            assert_eq!(cure(&strategies).map(|cure| cure.name.as_str()), Some(expected), "{default}");
+        }
+        let unsafe_only = Strategies { all: all[..2].to_vec(), default: "none".to_owned(), store: String::new() };
+        assert!(cure(&unsafe_only).is_none());
+    }
+}

@@ -1,7 +1,5 @@
 //! The progress bar: on a terminal only, on standard error, so that results can be piped.
 
-use std::io::{IsTerminal, stderr};
-
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use zbl_loadgen::attack::{Progress, Stage};
@@ -11,9 +9,7 @@ const TEMPLATE: &str = "{prefix:>14} [{bar:40}] {pos}/{len}  {msg}";
 
 /// The bar of a run, not drawn yet. It has its length from the beginning: one without would be drawn as full.
 pub(crate) fn bar(workload: &Workload) -> ProgressBar {
-    if !stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
+    // On anything but a terminal it stays hidden.
     let bar = ProgressBar::new(workload.operations()).with_prefix(workload.strategy.clone());
     match ProgressStyle::with_template(TEMPLATE) {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),

@@ -22,12 +22,16 @@ fn workload() -> Workload {
     }
 }
 
+const VICTIM: u128 = 0xa1 << 96;
+const OVERWRITER: u128 = 0xb2 << 96;
+
 fn run(strategy: &str, guarantee: Guarantee) -> Run {
     Run {
         strategy: strategy.to_owned(),
         guarantee,
         cure: Some("atomic".to_owned()),
         store: "sqlite".to_owned(),
+        servers: 1,
         user_id: 42,
         interrupted: false,
         latency: Latency { p50: 1_250, p90: 2_000, p99: 9_990, p999: 10_000, max: 12_000 },
@@ -68,8 +72,8 @@ fn clean() -> Report {
 /// Every list filled, so that the schema sees one of each.
 fn lost() -> Report {
     let lost = |amount| LostUpdate {
-        victim: write(1, (99_000, 2), (98_000, 3)),
-        overwriter: write(2, (99_000, 2), (98_000, 4)),
+        victim: write(VICTIM, (99_000, 2), (98_000, 3)),
+        overwriter: write(OVERWRITER, (99_000, 2), (98_000, 4)),
         amount: Money::from_minor(amount),
     };
     let found = Judgement {
@@ -137,16 +141,16 @@ fn a_witness_names_reads_writes_and_the_loss() {
     let report = lost();
     assert_eq!(
         witness(&report.lost_updates[0]),
-        "A read 990.00 at version 2 and wrote version 3; B, which had read the same, wrote over it at version 4: 10.00 gone"
+        "A 000000a1 read 990.00 at version 2; B 000000b2, which had read the same, wrote over it at version 4: 10.00 gone"
     );
     let stale = Pair {
-        overwriter: side(&write(2, (100_000, 1), (99_000, 4))),
+        overwriter: side(&write(OVERWRITER, (100_000, 1), (99_000, 4))),
         amount: Money::from_minor(-700),
         ..report.lost_updates[0]
     };
     assert_eq!(
         witness(&stale),
-        "A read 990.00 at version 2 and wrote version 3; B, which had read 1000.00 at version 1, wrote over it at version 4: \
+        "A 000000a1 read 990.00 at version 2; B 000000b2, which had read 1000.00 at version 1, wrote over it at version 4: \
          a deposit of 7.00 gone"
     );
 }
@@ -155,7 +159,7 @@ fn a_witness_names_reads_writes_and_the_loss() {
 fn the_text_leads_with_the_verdict_and_the_sum() {
     let text = text(&lost());
     assert!(text.starts_with("LOST  none on sqlite: 20.05 gone in 2 lost updates\n"), "{text}");
-    assert!(text.contains("doubt: 2 operations have an unknown outcome"), "{text}");
+    assert!(text.contains("doubt: operations with an unknown outcome: 2"), "{text}");
     assert!(text.contains("missing         1"), "{text}");
 }
 
@@ -166,4 +170,59 @@ fn contention_that_keeps_from_selling_is_said() {
     let table = table(&[lost(), clean()]);
     assert!(table.contains(note), "{table}");
     assert!(table.contains("CLEAN") && table.contains("1.00"), "{table}");
+}
+
+#[test]
+fn one_of_a_thing_is_told_in_the_singular() {
+    let mut report = clean();
+    (report.workers, report.deductions, report.acknowledged.count) = (1, 1, 1);
+    let text = text(&report);
+    assert!(
+        text.contains("1 worker x 1 deduction of 10.00\n") && text.contains("1 deduction, 100.00 in all"),
+        "{text}"
+    );
+}
+
+/// Even with the largest figures that the default workload can bring about.
+#[test]
+fn the_table_fits_a_hundred_columns() {
+    let slow = Latency { p50: 12_345_678, p99: 23_456_789, ..Latency::default() };
+    let wide = Report {
+        strategy: "redis_lock_fenced".to_owned(),
+        acknowledged: Taken { count: 1_000, amount: Money::from_minor(1_000_000) },
+        failed: BTreeMap::from([("CONTENDED", 1_000), ("INSUFFICIENT_BALANCE", 1_000)]),
+        lost: Money::from_minor(990_000),
+        throughput_per_s: 12_345.6,
+        latency_us: slow,
+        ..clean()
+    };
+    let table = table(&[lost(), wide]);
+    let widest = table.lines().map(|line| line.chars().count()).max();
+    assert!(widest.is_some_and(|columns| columns <= 100), "{table}");
+    assert!(table.contains("12345/23456"), "{table}");
+}
+
+#[test]
+fn the_table_says_what_must_be_known_to_read_it() {
+    let report = |opening| Report { affordable: opening, ..clean() };
+    let (poor, rich) = (table(&[report(100)]), table(&[report(1_000)]));
+    assert!(poor.contains("per s: answers, refusals included; loadgen's --opening 10000.00 pays for all"), "{poor}");
+    assert!(!rich.contains("per s:"), "{rich}");
+    assert!(poor.contains("sqlite: its single writer"), "{poor}");
+    let elsewhere = Report { store: "mysql".to_owned(), ..clean() };
+    assert!(!table(&[elsewhere]).contains("single writer"));
+}
+
+#[test]
+fn a_promise_for_one_process_is_told_as_such() {
+    let mutex = |servers| {
+        let run = Run { servers, ..run("mutex", Guarantee::OneProcess) };
+        Report::new(&workload(), run, judgement(), Money::ZERO)
+    };
+    let alone = "mutex: its promise is for one server process; with several it loses money\n";
+    let beyond =
+        "mutex: its promise is for one server process; 2 were attacked here, so that a loss counts as expected\n";
+    assert!(table(&[mutex(1)]).contains(alone) && text(&mutex(1)).contains(alone));
+    assert!(table(&[mutex(2)]).contains(beyond) && text(&mutex(2)).contains(beyond));
+    assert_eq!(clean().scope_note(), None);
 }
