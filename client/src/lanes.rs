@@ -23,9 +23,16 @@ const FRAME: usize = 3;
 /// all events is exact; their distances are stretched. Labels are shortened until they fit; a width too small for the
 /// shortest ones is exceeded. Without a span of the race's operations there is nothing to draw, and the text says so.
 pub fn picture(spans: &[Span], race: &Race, width: usize, paint: Paint) -> String {
+    rows(spans, race, width).iter().map(|row| row.render(paint)).collect()
+}
+
+/// The rows of the picture.
+pub(crate) fn rows(spans: &[Span], race: &Race, width: usize) -> Vec<Row> {
     let operations = operations(spans, race);
     if operations.iter().all(|operation| operation.spans.is_empty()) {
-        return "(the spans of this race are no longer retained)\n".to_owned();
+        let mut row = Row::default();
+        row.put(0, "(the spans of this race are no longer retained)", PLAIN);
+        return vec![row];
     }
     let (axis, detail) = layout(&operations, race, width.saturating_sub(MARGIN));
     let mut rows = vec![ruler(&axis, width)];
@@ -42,12 +49,13 @@ pub fn picture(spans: &[Span], race: &Race, width: usize, paint: Paint) -> Strin
         row.put(MARGIN, &format!("and {undrawn} older victims, not drawn"), RACE);
         rows.push(row);
     }
-    rows.iter().filter(|row| !row.cells.is_empty()).map(|row| row.render(paint)).collect()
+    rows.retain(|row| !row.cells.is_empty());
+    rows
 }
 
 /// How much a box's label says.
 #[derive(Clone, Copy)]
-enum Detail {
+pub(crate) enum Detail {
     /// `[read 990.00@v7]`
     Values,
     /// `[read@v7]`
@@ -128,7 +136,8 @@ fn end_ns(span: &Span) -> i64 {
     span.start_ns.saturating_add(span.duration_ns.max(1))
 }
 
-fn label(span: &Span, detail: Detail) -> String {
+/// What a box says.
+pub(crate) fn label(span: &Span, detail: Detail) -> String {
     let phase = span.phase();
     // A commit may repeat what its write wrote; once is enough.
     let state = match phase {
@@ -230,13 +239,13 @@ pub(crate) fn milliseconds(ns: i64) -> String {
 
 /// A line of styled characters.
 #[derive(Default)]
-struct Row {
+pub(crate) struct Row {
     cells: Vec<(char, Style)>,
 }
 
 impl Row {
     /// Writes over the cells from `column` on.
-    fn put(&mut self, column: usize, text: &str, style: Style) {
+    pub(crate) fn put(&mut self, column: usize, text: &str, style: Style) {
         for (index, character) in (column..).zip(text.chars()) {
             if self.cells.len() <= index {
                 self.cells.resize(index + 1, (' ', PLAIN));
@@ -245,11 +254,15 @@ impl Row {
         }
     }
 
+    /// The row's texts, one for each stretch of the same style.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (String, Style)> {
+        self.cells.chunk_by(|a, b| a.1 == b.1).map(|run| (run.iter().map(|cell| cell.0).collect(), run[0].1))
+    }
+
     fn render(&self, paint: Paint) -> String {
         let mut out = String::new();
-        for run in self.cells.chunk_by(|a, b| a.1 == b.1) {
-            let text: String = run.iter().map(|cell| cell.0).collect();
-            paint.push(&mut out, run[0].1, &text);
+        for (text, style) in self.runs() {
+            paint.push(&mut out, style, &text);
         }
         out.push('\n');
         out

@@ -3,7 +3,7 @@
 //!
 //! Two rules carry everything here:
 //! - After any failure the transaction is rolled back, and only then is the journal asked.
-//! - The journal is asked under the account's row lock ([`Ledger::settle`]): "not found" proves nothing while a commit
+//! - The journal is asked under the account's row lock (`Ledger::settle`): "not found" proves nothing while a commit
 //!   may still be in flight, and every strategy takes that lock before it commits.
 
 mod accounts;

@@ -15,7 +15,7 @@ const ACCOUNTS: usize = 64;
 const VERSIONS: usize = 256;
 
 /// The servers' places on the axis, which counts nanoseconds since 1970.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Clocks {
     sources: Vec<Clock>,
     accounts: HashMap<i64, VecDeque<Version>>,
@@ -28,15 +28,18 @@ pub(super) struct Shift {
     pub(super) by_ns: i64,
 }
 
+/// One span tells of at most two versions.
+pub(super) type Shifts = std::iter::Flatten<std::array::IntoIter<Option<Shift>, 2>>;
+
 /// What is added to a server's times.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Clock {
     epoch: String,
     offset_ns: i64,
 }
 
 /// Who committed a version and who saw it, each in its own server's time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Version {
     version: i64,
     committed: Option<Instant>,
@@ -52,7 +55,7 @@ struct Instant {
 impl Clocks {
     /// Moves a span onto the axis. When it tells that a server, not necessarily its own, has been placed too early, that
     /// server's spans belong later from now on: those already placed by as much as is returned.
-    pub(super) fn place(&mut self, source: usize, epoch: &str, arrived_us: i64, span: &mut Span) -> Option<Shift> {
+    pub(super) fn place(&mut self, source: usize, epoch: &str, arrived_us: i64, span: &mut Span) -> Shifts {
         if self.sources.len() <= source {
             self.sources.resize_with(source + 1, Clock::default);
         }
@@ -64,26 +67,24 @@ impl Clocks {
                 versions.retain(|version| !version.is_known_from(source));
             }
         }
-        let shift = if self.sources.len() > 1 { self.heed_versions(source, span) } else { None };
+        let shifts = if self.sources.len() > 1 { self.heed_versions(source, span) } else { [None, None] };
         span.start_ns = span.start_ns.saturating_add(self.sources[source].offset_ns);
-        shift
+        shifts.into_iter().flatten()
     }
 
     /// Notes which version a span tells of, and heeds what that says about the clocks.
-    fn heed_versions(&mut self, source: usize, span: &Span) -> Option<Shift> {
+    fn heed_versions(&mut self, source: usize, span: &Span) -> [Option<Shift>; 2] {
         let seen = Instant { source, ns: end_ns(span) };
         if let Some(state) = &span.seen {
-            return self.heed(span.user_id, state.version, |version| version.seen = Some(seen));
+            return [self.heed(span.user_id, state.version, |version| version.seen = Some(seen)), None];
         }
         if let (Some(state), Phase::Commit, false) = (&span.written, span.phase(), span.failed) {
             let committed = Instant { source, ns: span.start_ns };
-            // The version before was there, or this one would be that. Only the one who saw it can be moved by it: this
-            // server, in which case the second look has nothing left to move, or else the second look's.
+            // The version before was there, or this one would be that.
             let before = self.heed(span.user_id, state.version.saturating_sub(1), |version| version.seen = Some(seen));
-            let after = self.heed(span.user_id, state.version, |version| version.committed = Some(committed));
-            return before.or(after);
+            return [before, self.heed(span.user_id, state.version, |version| version.committed = Some(committed))];
         }
-        None
+        [None, None]
     }
 
     /// Enters what is new about a version, and moves the server later that saw it before its commit began.

@@ -173,7 +173,8 @@ impl Render for Perfetto {
         let News::Event(StreamTimelineResponse { epoch, event, .. }) = arrival.news else { return };
         match event {
             Some(Event::Span(mut span)) => {
-                self.clocks.place(arrival.source, &epoch, arrival.arrived_us, &mut span);
+                // What is already written stays where it is.
+                let _ = self.clocks.place(arrival.source, &epoch, arrival.arrived_us, &mut span);
                 self.span(arrival.source, &span, out);
             }
             Some(Event::Race(race)) => self.race(&race, out),

@@ -89,7 +89,7 @@ impl Transcript {
         }
         match event {
             Some(Event::Span(mut span)) => {
-                if let Some(shift) = self.clocks.place(source, &epoch, arrived_us, &mut span) {
+                for shift in self.clocks.place(source, &epoch, arrived_us, &mut span) {
                     self.order.shift(shift);
                 }
                 self.order.hold(source, sequence, Happening::Span(span));

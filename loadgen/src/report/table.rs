@@ -9,7 +9,7 @@ use super::text::millis;
 
 /// Ten columns fit a hundred characters; what else there is to know, the JSON has.
 const COLUMNS: [&str; 10] =
-    ["strategy", "verdict", "acked", "refused", "contended", "lost", "per s", "x none", "p50/p99 ms", "attempts"];
+    ["strategy", "verdict", "acked", "refused", "contended", "lost", "per s", "×none", "p50/p99 ms", "attempts"];
 
 /// Columns that hold words, and are read from the left.
 const WORDS: usize = 2;
@@ -17,7 +17,7 @@ const WORDS: usize = 2;
 /// The store whose one writer at a time evens out what tells strategies apart.
 const SINGLE_WRITER: &str = "sqlite";
 
-/// One row per run: `per s` is answers per second, `x none` compares it with the run of the strategy that guards nothing,
+/// One row per run: `per s` is answers per second, `×none` compares it with the run of the strategy that guards nothing,
 /// where there is one, and `attempts` are those of an acknowledged operation. What must be known to read it follows.
 pub fn table(runs: &[Report]) -> String {
     let mut table = Table::new();
@@ -28,7 +28,7 @@ pub fn table(runs: &[Report]) -> String {
         table.add_row(row(run, unguarded.map(|none| none.throughput_per_s)));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        column.set_padding((0, 1));
         if index >= WORDS {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -10,7 +10,7 @@ use tonic::{Extensions, Request, Status, metadata::MetadataMap};
 use crate::error::{Error, UnknownCause};
 
 /// How much earlier than the caller we give up, at most: the way back, and the transport's own timer.
-const MARGIN: Duration = Duration::from_millis(10);
+const MARGIN: Duration = Duration::from_millis(50);
 
 /// What a caller's deadline means for its call.
 #[derive(Clone, Copy, Debug)]

@@ -92,7 +92,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 vec![("balance", balance.to_string()), ("amount", amount.to_string())]
             }
             Refusal::RequestIdReused { request_id, found } => {
-                vec![("request_id", request_id.to_string()), ("journaled", found.to_string())]
+                let journaled = format!("{} {}", found.kind.name(), found.delta);
+                vec![("request_id", request_id.to_string()), ("journaled", journaled)]
             }
         },
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],

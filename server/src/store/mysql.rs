@@ -1,5 +1,5 @@
 //! MySQL and MariaDB, through diesel-async. Comments name the lock a statement takes: X and S are InnoDB's exclusive
-//! and shared row locks. It owns the only reading of these databases' error texts ([`classify`]).
+//! and shared row locks. It owns the only reading of these databases' error texts (`classify`).
 
 mod pool;
 
