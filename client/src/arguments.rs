@@ -1,6 +1,9 @@
 //! The command line of `timeline`.
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+};
 
 use anstream::ColorChoice;
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
@@ -67,6 +70,7 @@ enum Colour {
 
 /// Where the timeline goes.
 pub(crate) enum Output {
+    Terminal(Paint),
     Stdout(Format),
     File(Format, PathBuf),
 }
@@ -117,7 +121,7 @@ impl Arguments {
     /// Names the formats there are.
     pub(crate) fn output(&self) -> Result<Output, String> {
         let mut given = self.output.iter().flatten();
-        let format = given.next().map_or("line", String::as_str);
+        let Some(format) = given.next().map(String::as_str) else { return Ok(self.unasked()) };
         let file = given.next().map(PathBuf::from);
         let paint = if file.is_some() { Paint::Plain } else { Paint::suiting(&io::stdout()) };
         let format = match format {
@@ -127,6 +131,20 @@ impl Arguments {
             other => return Err(format!("there is no output {other:?}: give line, ndjson or perfetto")),
         };
         Ok(file.map_or(Output::Stdout(format), |file| Output::File(format, file)))
+    }
+}
+
+impl Arguments {
+    /// Lanes on a terminal that can show them, else lines.
+    fn unasked(&self) -> Output {
+        let paint = Paint::suiting(&io::stdout());
+        // A terminal without a cursor to move; it is the terminal's description, not the program's configuration.
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if self.plain || dumb || !io::stdout().is_terminal() {
+            Output::Stdout(Format::Line(paint))
+        } else {
+            Output::Terminal(paint)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use zbl_client::{
     AddressError, Client,
-    watch::{Feed, Intake, Recorder, Recording, RecordingError, WatchError, watch},
+    watch::{Feed, Intake, Recorder, Recording, RecordingError, WatchError, tui, watch},
 };
 
 use crate::arguments::{Arguments, Output};
@@ -68,6 +68,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = arguments.output().map_err(Failure::Usage)?;
     let intake = intake(&arguments)?;
     match output {
+        Output::Terminal(paint) => tui::show(intake, paint).await?,
         Output::Stdout(format) => watch(intake, format, &mut BufWriter::new(io::stdout().lock())).await?,
         Output::File(format, path) => {
             let file =

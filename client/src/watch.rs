@@ -15,6 +15,7 @@ mod render;
 mod sample;
 mod since;
 mod transcript;
+pub mod tui;
 
 use std::{
     io::{self, Write},

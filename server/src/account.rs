@@ -120,6 +120,19 @@ impl Change {
     }
 }
 
+impl Change {
+    /// The receipt of the entry journaled under this change's request id: a replay.
+    ///
+    /// # Errors
+    /// [`Refusal::RequestIdReused`] when the entry is of another payload, or a VOID.
+    pub fn receipt_of(&self, entry: Entry) -> Result<Receipt, Refusal> {
+        if (entry.kind, entry.delta) == (self.kind(), self.delta()) {
+            return Ok(Receipt::replayed(entry));
+        }
+        Err(Refusal::RequestIdReused { request_id: self.request_id, found: entry.journaled() })
+    }
+}
+
 /// Why the rules refuse a change; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -110,7 +110,7 @@ impl App {
             settle_timeout: config.settle_timeout,
             max_in_flight: MAX_IN_FLIGHT,
         };
-        let ledger = Ledger::new(bench, limits, default_strategy);
+        let ledger = Ledger::new(Arc::new(bench), limits, default_strategy);
         let app = Self { config, ledger: Arc::new(ledger), started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;

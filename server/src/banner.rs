@@ -1,28 +1,8 @@
 //! What the server says on stdout once it serves: who it is, where it is, and lines to paste.
 
 use std::env;
-use std::{io, net::SocketAddr};
 
-use crate::{config::Config, healthcheck::reachable, listeners::Listeners};
-
-/// The addresses the server really listens on, which a configured port 0 does not tell.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// gRPC.
-    pub grpc: SocketAddr,
-    /// HTTP.
-    pub http: SocketAddr,
-}
-
-impl Addresses {
-    /// What the two ports are bound to.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn of(listeners: &Listeners) -> io::Result<Self> {
-        Ok(Self { grpc: listeners.grpc.local_addr()?, http: listeners.http.local_addr()? })
-    }
-}
+use crate::{config::Config, healthcheck::reachable, listeners::Addresses};
 
 /// The banner; `store` is the store's name as `ListStrategies` gives it.
 #[must_use]

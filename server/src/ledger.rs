@@ -23,7 +23,7 @@ pub use self::{
     settle::{Fate, Resolve},
 };
 use crate::{
-    account::{Change, Entry, Receipt, Refusal},
+    account::{Change, Receipt, Refusal},
     error::{Error, UnknownCause},
     store,
     strategy::{Failure, Operation, REGISTRY, Row, Strategy, Workbench},
@@ -49,7 +49,7 @@ pub struct Limits {
 
 /// The service, without its protocol.
 pub struct Ledger {
-    bench: Workbench,
+    bench: Arc<Workbench>,
     limits: Limits,
     strategies: Vec<Registered>,
     default_strategy: &'static Row,
@@ -70,12 +70,12 @@ enum Next {
 
 impl Ledger {
     /// A ledger over a workbench. `default_strategy` is used where a request names none.
-    pub fn new(bench: Workbench, limits: Limits, default_strategy: &'static Row) -> Self {
+    pub fn new(bench: Arc<Workbench>, limits: Limits, default_strategy: &'static Row) -> Self {
         Self {
-            bench,
             limits,
-            strategies: REGISTRY.iter().map(|row| Registered { row, built: (row.build)() }).collect(),
+            strategies: REGISTRY.iter().map(|row| Registered { row, built: (row.build)(&bench) }).collect(),
             default_strategy,
+            bench,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
         }
     }
@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// What the ledger works with.
-    pub const fn bench(&self) -> &Workbench {
+    pub fn bench(&self) -> &Workbench {
         &self.bench
     }
 
@@ -151,7 +151,7 @@ impl Ledger {
             built.as_ref().map_err(|reason| Error::StrategyUnavailable { name: row.name, reason: reason.clone() })?;
         let lane = self.bench.timeline.lane(change.user_id);
         for attempt in 1.. {
-            let operation = Operation::new(&self.bench, change, row.name, attempt, lane.number());
+            let operation = Operation::new(Arc::clone(&self.bench), change, row.name, attempt, lane.number());
             let failure = match strategy.attempt(&operation).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(failure) => failure,
@@ -194,7 +194,9 @@ impl Ledger {
         for look in 1.. {
             match self.entry_under_lock(change.user_id, change.request_id).await {
                 Ok(Some(entry)) => {
-                    return Next::End(receipt_of(change, entry).map(|receipt| Receipt { attempts, ..receipt }));
+                    return Next::End(
+                        change.receipt_of(entry).map(|receipt| Receipt { attempts, ..receipt }).map_err(Error::from),
+                    );
                 }
                 Ok(None) => return Next::Again(reason),
                 Err(error) if Instant::now() >= until => {
@@ -215,20 +217,12 @@ impl Ledger {
     /// The receipt of the same request, if it was applied before.
     async fn repeated(&self, change: &Change) -> Result<Option<Receipt>, Error> {
         match self.entry_under_lock(change.user_id, change.request_id).await {
-            Ok(entry) => entry.map(|entry| receipt_of(change, entry)).transpose(),
+            Ok(entry) => Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?),
             // There is no account, so nothing can be journaled for it.
             Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }
-}
-
-/// The receipt of an entry that must be this change's own.
-fn receipt_of(change: &Change, entry: Entry) -> Result<Receipt, Error> {
-    if (entry.kind, entry.delta) == (change.kind(), change.delta()) {
-        return Ok(Receipt::replayed(entry));
-    }
-    Err(Refusal::RequestIdReused { request_id: change.request_id, found: entry.journaled() }.into())
 }
 
 /// What a store's failure outside a commit means for the caller: nothing was changed.

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
-use crate::{banner::Addresses, config::Config};
+use crate::config::Config;
 
 /// The two bound ports. With port 0 in the configuration, these know the real one.
 #[derive(Debug)]
@@ -13,6 +13,15 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// For HTTP.
     pub http: TcpListener,
+}
+
+/// Where the ports really are, which a configured port 0 does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// HTTP.
+    pub http: SocketAddr,
 }
 
 /// A port that cannot be had.

@@ -13,6 +13,8 @@ mod optimistic;
 mod pessimistic;
 mod serializable;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 pub use self::operation::{Operation, Workbench};
@@ -83,7 +85,7 @@ pub trait Strategy: Send + Sync {
     ///
     /// # Errors
     /// [`Failure`]; unless it is [`store::Error::CommitLost`], nothing was changed.
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure>;
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure>;
 
     /// How many operations wait for a lock that this strategy keeps in this process.
     fn waiting(&self) -> usize {
@@ -103,7 +105,7 @@ pub struct Row {
     /// How it works, in a sentence.
     pub summary: &'static str,
     /// Makes it, or says what it needs and does not have.
-    pub build: fn() -> Result<Box<dyn Strategy>, String>,
+    pub build: fn(&Arc<Workbench>) -> Result<Box<dyn Strategy>, String>,
 }
 
 /// Every strategy, from the one that loses money to the strictest.

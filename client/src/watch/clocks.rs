@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn placed(clocks: &mut Clocks, source: usize, arrived_us: i64, mut span: Span) -> i64 {
-        clocks.place(source, "epoch", arrived_us, &mut span);
+        let _ = clocks.place(source, "epoch", arrived_us, &mut span);
         span.start_ns
     }
 
@@ -151,7 +151,7 @@ mod tests {
             "arrival no longer counts"
         );
         let mut restarted = span(Phase::Read, 1, 0, 50);
-        clocks.place(0, "another epoch", 20_000, &mut restarted);
+        let _ = clocks.place(0, "another epoch", 20_000, &mut restarted);
         assert_eq!(restarted.start_ns, 19_999_950);
     }
 

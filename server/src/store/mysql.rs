@@ -101,7 +101,13 @@ async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
 /// What a Diesel error from MySQL or MariaDB means. Diesel tells deadlock (1213), lock wait timeout (1205) and snapshot
 /// conflict (1020) only by their text, and an I/O error only by its driver's; sessions pin the language of both.
 fn classify(error: &DieselError) -> Error {
-    const CONTENDED: [&str; 3] = ["Deadlock found", "Lock wait timeout", "Record has changed since last read"];
+    const CONTENDED: [&str; 4] = [
+        "Deadlock found",
+        "Lock wait timeout",
+        "Record has changed since last read",
+        // KILL QUERY, or a time limit of the server's.
+        "Query execution was interrupted",
+    ];
     const LOST: [&str; 6] = [
         "Input/output error",
         "Driver error",

@@ -24,21 +24,21 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::Always,
     conflict: Conflict::Waits,
     summary: "one UPDATE subtracts and checks the balance; the row lock is held from there to the commit",
-    build: || Ok(Box::new(Atomic)),
+    build: |_| Ok(Box::new(Atomic)),
 };
 
 struct Atomic;
 
 #[async_trait]
 impl Strategy for Atomic {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = operation.phase(Phase::Write, write(operation, &mut *transaction)).await;
         operation.finish(transaction, written).await
     }
 }
 
-async fn write(operation: &Operation<'_>, transaction: &mut dyn Transaction) -> Result<Written, Failure> {
+async fn write(operation: &Operation, transaction: &mut dyn Transaction) -> Result<Written, Failure> {
     let change = &operation.change;
     let matched = transaction.add_within(change.user_id, change.delta(), change.applicable()).await?;
     // Under our own X where it matched. Where it did not, this read only tells which rule refused.

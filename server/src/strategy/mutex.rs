@@ -32,7 +32,7 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::OneProcess,
     conflict: Conflict::Waits,
     summary: "an in-process lock per account around read, compute and write; blind to every other process",
-    build: || Ok(Box::new(ProcessMutex::default())),
+    build: |_| Ok(Box::new(ProcessMutex::default())),
 };
 
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Drop for Share<'_> {
 
 #[async_trait]
 impl Strategy for ProcessMutex {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         let share = self.share(operation.change.user_id);
         // Held to the end of the commit: released before it, the next reader would still see the old balance.
         let _guard = operation.phase(Phase::LockWait, share.lock()).await?;

@@ -24,20 +24,20 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::LosesUpdates,
     conflict: Conflict::Overwrites,
     summary: "reads, computes and writes with no concurrency control; concurrent deductions overwrite each other",
-    build: || Ok(Box::new(None)),
+    build: |_| Ok(Box::new(None)),
 };
 
 struct None;
 
 #[async_trait]
 impl Strategy for None {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         read_compute_write(operation).await
     }
 }
 
 /// The unprotected sequence, which is also right wherever something else lets one operation in at a time.
-pub(super) async fn read_compute_write(operation: &Operation<'_>) -> Result<Receipt, Failure> {
+pub(super) async fn read_compute_write(operation: &Operation) -> Result<Receipt, Failure> {
     let seen = operation.read().await?;
     let mut transaction = operation.transaction(Isolation::ReadCommitted);
     let written = compute_and_write(operation, &mut *transaction, seen).await;
@@ -45,7 +45,7 @@ pub(super) async fn read_compute_write(operation: &Operation<'_>) -> Result<Rece
 }
 
 async fn compute_and_write(
-    operation: &Operation<'_>,
+    operation: &Operation,
     transaction: &mut dyn Transaction,
     seen: State,
 ) -> Result<Written, Failure> {

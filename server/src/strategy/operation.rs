@@ -24,10 +24,11 @@ pub struct Workbench {
 }
 
 /// One attempt at one change.
-pub struct Operation<'a> {
+#[derive(Clone)]
+pub struct Operation {
     /// What is to be done.
     pub change: Change,
-    bench: &'a Workbench,
+    bench: Arc<Workbench>,
     strategy: &'static str,
     attempt: u32,
     lane: u32,
@@ -75,9 +76,9 @@ impl Observed for Committed {
     }
 }
 
-impl<'a> Operation<'a> {
+impl Operation {
     /// An attempt by the strategy of that name, drawn in `lane`.
-    pub fn new(bench: &'a Workbench, change: Change, strategy: &'static str, attempt: u32, lane: u32) -> Self {
+    pub fn new(bench: Arc<Workbench>, change: Change, strategy: &'static str, attempt: u32, lane: u32) -> Self {
         Self { change, bench, strategy, attempt, lane }
     }
 

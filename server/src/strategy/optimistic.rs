@@ -25,14 +25,14 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::Always,
     conflict: Conflict::Retries,
     summary: "reads without a lock and writes only if the version is unchanged; the loser reads again",
-    build: || Ok(Box::new(Optimistic)),
+    build: |_| Ok(Box::new(Optimistic)),
 };
 
 struct Optimistic;
 
 #[async_trait]
 impl Strategy for Optimistic {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         let seen = operation.read().await?;
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = compute_and_write(operation, &mut *transaction, seen).await;
@@ -41,7 +41,7 @@ impl Strategy for Optimistic {
 }
 
 async fn compute_and_write(
-    operation: &Operation<'_>,
+    operation: &Operation,
     transaction: &mut dyn Transaction,
     seen: State,
 ) -> Result<Written, Failure> {

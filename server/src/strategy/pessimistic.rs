@@ -24,14 +24,14 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::Always,
     conflict: Conflict::Waits,
     summary: "locks the row when reading it (SELECT … FOR UPDATE) until the commit; others wait",
-    build: || Ok(Box::new(Pessimistic)),
+    build: |_| Ok(Box::new(Pessimistic)),
 };
 
 struct Pessimistic;
 
 #[async_trait]
 impl Strategy for Pessimistic {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = read_and_write(operation, &mut *transaction, RowLock::Exclusive).await;
         operation.finish(transaction, written).await
@@ -40,7 +40,7 @@ impl Strategy for Pessimistic {
 
 /// Reads under a lock that lasts to the end of the transaction, then writes over exactly what was read.
 pub(super) async fn read_and_write(
-    operation: &Operation<'_>,
+    operation: &Operation,
     transaction: &mut dyn Transaction,
     lock: RowLock,
 ) -> Result<Written, Failure> {

@@ -24,14 +24,14 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::Always,
     conflict: Conflict::Retries,
     summary: "one SERIALIZABLE transaction; the database aborts one of two that conflict, which is run again",
-    build: || Ok(Box::new(Serializable)),
+    build: |_| Ok(Box::new(Serializable)),
 };
 
 struct Serializable;
 
 #[async_trait]
 impl Strategy for Serializable {
-    async fn attempt(&self, operation: &Operation<'_>) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::Serializable);
         // The isolation level is the lock: S with the read.
         let written = pessimistic::read_and_write(operation, &mut *transaction, RowLock::None).await;

@@ -6,7 +6,10 @@ use std::{collections::VecDeque, time::Duration};
 use zbl_proto::v1::{Phase, Race, Span};
 
 use super::scene::Scene;
-use crate::{Paint, watch::arrival::{Arrival, end_ns}};
+use crate::{
+    Paint,
+    watch::arrival::{Arrival, end_ns},
+};
 
 /// The finest and the coarsest scale, in nanoseconds per column: from a microsecond to a second.
 const FINEST_NS: i64 = 1_000;
@@ -180,7 +183,9 @@ impl App {
             Action::PageDown => self.first_row = self.first_row.saturating_add(self.lanes_area.1.into()),
             Action::ZoomIn => self.zoom(self.scale_ns / 2),
             Action::ZoomOut => self.zoom(self.scale_ns * 2),
-            Action::NextRace => self.select(|scene, now| scene.races().find(|race| race.number > now).map(|race| race.number)),
+            Action::NextRace => {
+                self.select(|scene, now| scene.races().find(|race| race.number > now).map(|race| race.number));
+            }
             Action::PreviousRace => {
                 self.select(|scene, now| scene.races().rfind(|race| race.number < now).map(|race| race.number));
             }
@@ -229,7 +234,8 @@ impl App {
         let now = self.selected.as_ref().map_or(u64::MAX, |selected| selected.number);
         let scene = self.scene();
         // Without one being looked at, either key begins with the newest.
-        let number = if now == u64::MAX { scene.races().next_back().map(|race| race.number) } else { neighbour(scene, now) };
+        let number =
+            if now == u64::MAX { scene.races().next_back().map(|race| race.number) } else { neighbour(scene, now) };
         let Some(found) = number.and_then(|number| scene.races().find(|race| race.number == number)) else { return };
         let spans = scene.spans_of(&found.race);
         let (number, race, at_ns) = (found.number, found.race.clone(), found.at_ns);

@@ -1,0 +1,1 @@
+//! Frames, literally, and what keys do to them.
