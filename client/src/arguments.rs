@@ -37,8 +37,9 @@ pub(crate) struct Arguments {
     /// a sequence; or EPOCH:SEQUENCE, where the server tells what is missing
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
-    /// How to show it, and in which file (without one: on standard output). line: text; ndjson: a JSON object per
-    /// event, with 64-bit integers as numbers; perfetto: a trace for ui.perfetto.dev, complete when this ends
+    /// How to show it, and in which file (without one: on standard output). line: text. ndjson: a JSON object per arrival;
+    /// "source" counts the servers from 0, 64-bit integers are numbers. perfetto: a trace for ui.perfetto.dev, complete
+    /// when this ends
     #[arg(short, long, num_args = 1..=2, value_names = ["FORMAT", "FILE"])]
     output: Option<Vec<String>>,
     /// One line per phase also on a terminal

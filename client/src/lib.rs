@@ -13,6 +13,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! `client/examples/deduct.rs` goes on from there: repeating a request, settling one whose outcome is unknown, and a
+//! timeline that another process can resume.
+//!
+//! # Clients in other languages
+//!
+//! `client/service_config.json` is the [gRPC service config] for them; pass it as the channel's default. It sets the
+//! timeouts this client uses and lets the library retry, on UNAVAILABLE alone, the calls that are safe to repeat whatever
+//! they carry: the reads, and `GetDeduction`, whose settling is the same the second time. `OpenAccount`, `Deduct`,
+//! `Deposit` and `ResetAccount` are not among them: repeating one is safe only when the caller has set its `request_id`,
+//! which a service config cannot see. Such callers repeat the call themselves, under the same id. ABORTED is never
+//! retried by the library: contention is an answer, and the caller knows whether to add to it.
+//!
+//! [gRPC service config]: https://grpc.io/docs/guides/service-config/
 
 mod account;
 mod address;

@@ -173,6 +173,7 @@ impl Ledger {
         match failure {
             // Perhaps a repeat of a request that was applied, and that is why the money is gone.
             Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into()).await),
+            Failure::RefusedForGood(refusal) => Next::End(Err(refusal.into())),
             Failure::Overtaken(reason) => Next::Again(reason.to_owned()),
             Failure::Store(Store::Contended(reason)) => Next::Again(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.

@@ -7,6 +7,8 @@ mod schema;
 pub mod sqlite;
 mod statements;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -28,6 +30,26 @@ pub enum RowLock {
     None,
     /// X: other writers and locking readers wait until the transaction ends.
     Exclusive,
+}
+
+/// What a lock on several rows does about those that another transaction holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfLocked {
+    /// Leaves them out. What is left out is locked, or not there.
+    Skip,
+    /// Waits for them, up to the lock wait timeout.
+    Wait,
+}
+
+/// What one account has come to in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountWrite {
+    /// The account.
+    pub user_id: i64,
+    /// Its balance after the batch, minor units.
+    pub balance: Money,
+    /// How many entries the batch journals for it: its version moves on by so many.
+    pub entries: i64,
 }
 
 /// Whether a guarded write found the row as it demanded.
@@ -177,6 +199,16 @@ pub trait Transaction: Send {
 
     /// Adds `delta` where the balance lies within `applicable` (both ends included), and moves the version on. Takes X.
     async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched>;
+
+    /// Locks (X) and reads accounts, in order of id, so that two batches never wait for each other in a circle.
+    async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>>;
+
+    /// The entries journaled under request ids, given by account; final where their accounts are locked.
+    async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>>;
+
+    /// Appends to the journals of accounts that this transaction has locked, and sets their balances; the database
+    /// moves their versions on.
+    async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()>;
 
     /// Inserts an account at version 1.
     async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()>;

@@ -6,6 +6,7 @@
 //! for all of them alike.
 
 mod atomic;
+mod batched;
 mod mutex;
 mod none;
 mod operation;
@@ -54,6 +55,9 @@ pub enum Failure {
     /// The rules refuse the change.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// The rules refuse the change, and it is no repeat: the journal was asked under the row lock.
+    #[error("{0}")]
+    RefusedForGood(Refusal),
     /// Another writer came first.
     #[error("{0}")]
     Overtaken(&'static str),
@@ -66,7 +70,7 @@ impl Failure {
     /// A word for it, for the timeline.
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Refused(_) => "REFUSED",
+            Self::Refused(_) | Self::RefusedForGood(_) => "REFUSED",
             Self::Overtaken(_) => "OVERTAKEN",
             Self::Store(store::Error::Contended(_)) => "CONTENDED",
             Self::Store(store::Error::Duplicate(_)) => "DUPLICATE",
@@ -110,7 +114,7 @@ pub struct Row {
 
 /// Every strategy, from the one that loses money to the strictest.
 pub const REGISTRY: &[Row] =
-    &[none::ROW, mutex::ROW, optimistic::ROW, pessimistic::ROW, atomic::ROW, serializable::ROW];
+    &[none::ROW, mutex::ROW, optimistic::ROW, pessimistic::ROW, atomic::ROW, serializable::ROW, batched::ROW];
 
 /// A name that is not in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

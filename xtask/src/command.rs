@@ -44,6 +44,16 @@ pub(crate) fn workspace() -> PathBuf {
     root
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// Where the built programs are.
+pub(crate) fn binaries() -> PathBuf {
+    target().join("debug")
+}
+
 /// The cargo that runs this, with arguments, in the workspace.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));

@@ -1,13 +1,17 @@
 //! `cargo xtask demo`: the demo needs nothing but Rust and a C compiler.
 
-use std::os::unix::process::CommandExt as _;
+use std::{os::unix::process::CommandExt as _, process::Command};
 
-use crate::command::{Failure, cargo, line, say};
+use crate::command::{Failure, binaries, cargo, line, run as run_command, say};
 
-/// Becomes `cargo run … demo`, so that Ctrl-C, the terminal and the exit code are the demo's own.
+/// Builds every program, so that the lines the demo prints can be pasted, and becomes `zbl-server demo`: Ctrl-C, the
+/// terminal and the exit code are the demo's own.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
-    let mut command = cargo(&["run", "--package", "zbl-server", "--bin", "zbl-server", "--", "demo"]);
-    command.args(arguments);
+    run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let binaries = binaries();
+    say(&format!("For its lines to paste: export PATH=\"{}:$PATH\"", binaries.display()));
+    let mut command = Command::new(binaries.join("zbl-server"));
+    command.arg("demo").args(arguments);
     say(&format!("$ {}", line(&command)));
     Err(Failure::Failed(format!("{}: {}", line(&command), command.exec())))
 }

@@ -5,8 +5,10 @@ mod attack;
 mod checks;
 mod cli;
 mod demo;
+mod facade;
 mod grpcurl;
 mod kill;
+mod readme;
 mod stage;
 mod two_servers;
 
@@ -24,8 +26,10 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 7] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
+    Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
+    Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
     Part { name: "cli", summary: "exit codes, bad settings, closed pipes", run: cli::run },
     Part { name: "demo", summary: "the demo's own claims, on SQLite and on MariaDB", run: demo::run },
     Part {
@@ -36,8 +40,8 @@ const PARTS: [Part; 5] = [
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
 ];
 
-/// The part that `--no-grpcurl` leaves out.
-const GRPCURL: &str = "grpcurl";
+/// The parts that `--no-grpcurl` leaves out.
+const BY_GRPCURL: [&str; 2] = ["grpcurl", "readme"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if arguments == ["--list"] {
@@ -69,8 +73,8 @@ fn chosen(arguments: &[String]) -> Result<Vec<&'static Part>, Failure> {
         return Err(Failure::Usage(format!("e2e has no part {unknown:?}; it has {names}")));
     }
     if without_grpcurl {
-        say("--no-grpcurl: the part grpcurl is left out");
+        say(&format!("--no-grpcurl: left out are {}", BY_GRPCURL.join(", ")));
     }
     let is_wanted = |part: &&Part| wanted.is_empty() || wanted.contains(&part.name);
-    Ok(PARTS.iter().filter(is_wanted).filter(|part| !(without_grpcurl && part.name == GRPCURL)).collect())
+    Ok(PARTS.iter().filter(is_wanted).filter(|part| !(without_grpcurl && BY_GRPCURL.contains(&part.name))).collect())
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask`: the project's own commands. It finds the tool, runs it in the workspace, and passes its verdict on; it
-//! refuses words it does not know (exit 2). What a command checks is in the command's own file.
+//! `cargo xtask`: the project's own commands. It finds the command, runs it, and passes its verdict on; it refuses words
+//! it does not know (exit 2). What a command checks is in the command's own file.
 
 mod command;
 mod demo;
@@ -24,7 +24,7 @@ const TASKS: [Task; 4] = [
     Task {
         name: "demo",
         arguments: "[ARG…]",
-        summary: "build the server and run `zbl-server demo ARG…`: see money lost, see why, see it cured",
+        summary: "build the programs and run `zbl-server demo ARG…`: see money lost, see why, see it cured",
         run: demo::run,
     },
     Task {
@@ -42,7 +42,7 @@ const TASKS: [Task; 4] = [
     Task {
         name: "e2e",
         arguments: "[PART…] [--no-grpcurl] [--list]",
-        summary: "drive the real binaries from outside, every part or the named ones",
+        summary: "drive the real binaries from outside, every part or the named ones; --list names them",
         run: e2e::run,
     },
 ];
@@ -66,19 +66,31 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     let Some((name, arguments)) = arguments.split_first() else {
         return Err(Failure::Usage("which command?".into()));
     };
-    if matches!(name.as_str(), "help" | "--help" | "-h") {
+    if name == "help" || asks_for_help(name) {
         say(&help());
         return Ok(());
     }
     let task = TASKS.iter().find(|task| task.name == name);
     let task = task.ok_or_else(|| Failure::Usage(format!("there is no command {name:?}")))?;
+    if arguments.first().is_some_and(|argument| asks_for_help(argument)) {
+        say(&format!("Usage: cargo xtask {}\n\n{}", task.line(), task.summary));
+        return Ok(());
+    }
     (task.run)(arguments)
 }
 
+fn asks_for_help(argument: &str) -> bool {
+    matches!(argument, "--help" | "-h")
+}
+
 fn help() -> String {
-    let mut help = String::from("Usage: cargo xtask COMMAND\n");
-    for Task { name, arguments, summary, .. } in TASKS {
-        help += &format!("\n  {name} {arguments}\n      {summary}\n");
+    let tasks = TASKS.iter().map(|task| format!("\n  {}\n      {}\n", task.line(), task.summary));
+    "Usage: cargo xtask COMMAND\n".to_owned() + &tasks.collect::<String>()
+}
+
+impl Task {
+    /// How it is called.
+    fn line(&self) -> String {
+        [self.name, self.arguments].join(" ").trim_end().to_owned()
     }
-    help
 }

@@ -125,10 +125,17 @@ impl Follower {
             let item = tokio::select! {
                 item = timeline.next() => item,
                 () = sleep(QUIET), if reached && self.catching.is_some() => {
-                    if self.catch_up().await.is_err() { return }
+                    if self.catch_up().await.is_err() {
+                        return;
+                    }
                     continue;
                 }
             };
+            // A stream that was lost resumes behind what is held.
+            let lost = reached && !matches!(item, Ok(TimelineItem::Event(_)));
+            if lost && self.catch_up().await.is_err() {
+                return;
+            }
             let sent = match item {
                 Ok(TimelineItem::Connected) => {
                     reached = true;

@@ -64,6 +64,14 @@ impl Transcript {
         }
     }
 
+    /// Before a remark: shows what waits, so that the remark stands behind it. Not where the events of other servers
+    /// wait as well, which have their place in the order still to come.
+    fn settle_alone(&mut self, out: &mut String) {
+        if self.servers.len() == 1 {
+            self.settle(out);
+        }
+    }
+
     fn connected(&mut self, source: usize, after: Option<i64>, out: &mut String) {
         let Some(Server { address, epoch }) = self.servers.get(source) else { return };
         let text = match after {
@@ -82,7 +90,7 @@ impl Transcript {
     fn event(&mut self, arrived_us: i64, source: usize, event: StreamTimelineResponse, out: &mut String) {
         let StreamTimelineResponse { epoch, sequence, instance, event } = event;
         if self.servers.get(source).is_some_and(|server| server.epoch != epoch) {
-            self.settle(out);
+            self.settle_alone(out);
             self.board.forget(source);
             out.push_str(&self.notice(source, &format!("epoch {} of {instance}", short(&epoch))));
             self.servers[source].epoch.clone_from(&epoch);
@@ -96,11 +104,11 @@ impl Transcript {
             }
             Some(Event::Race(race)) => self.order.hold(source, sequence, Happening::Race(race)),
             Some(Event::Gap(gap)) => {
-                self.settle(out);
+                self.settle_alone(out);
                 out.push_str(&line::gap(&gap, self.number(source), self.paint));
             }
             Some(Event::Heartbeat(_)) => {
-                self.settle(out);
+                self.settle_alone(out);
                 out.push_str(&self.notice(source, &line::alive(&instance, sequence)));
             }
             // A kind of event that is newer than this watcher.
@@ -131,7 +139,7 @@ impl Render for Transcript {
         match arrival.news {
             News::Connected { after } => self.connected(arrival.source, after, out),
             News::Disconnected { error, retry_in_ms } => {
-                self.settle(out);
+                self.settle_alone(out);
                 let text = format!("connection lost ({error}); trying again in {retry_in_ms} ms");
                 out.push_str(&self.notice(arrival.source, &text));
             }

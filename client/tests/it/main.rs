@@ -5,4 +5,7 @@
 
 mod calls;
 mod scripted;
+mod service_config;
 mod timeline;
+#[cfg(feature = "timeline")]
+mod watcher;

@@ -1,10 +1,12 @@
 //! An account service that answers `Deduct` and `StreamTimeline` from a script and writes down what it was asked.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -23,6 +25,7 @@ pub(crate) type Answer = Result<Response<DeductResponse>, Status>;
 pub(crate) struct Script {
     deducts: Arc<Mutex<VecDeque<Answer>>>,
     sessions: Arc<Mutex<VecDeque<Session>>>,
+    lingering: bool,
     pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
     asked: Arc<Mutex<Asked>>,
 }
@@ -42,6 +45,11 @@ impl Script {
     pub(crate) fn sessions(self, sessions: impl IntoIterator<Item = Session>) -> Self {
         self.sessions.lock().unwrap().extend(sessions);
         self
+    }
+
+    /// Keeps each session's stream open behind its last event.
+    pub(crate) fn lingering(self) -> Self {
+        Self { lingering: true, ..self }
     }
 
     pub(crate) fn page(self, token: &str, page: ListEntriesResponse) -> Self {
@@ -91,7 +99,7 @@ impl AccountService for Script {
         self.deducts.lock().unwrap().pop_front().unwrap_or_else(|| Err(Status::resource_exhausted("script ended")))
     }
 
-    type StreamTimelineStream = tokio_stream::Iter<std::vec::IntoIter<Result<StreamTimelineResponse, Status>>>;
+    type StreamTimelineStream = Pin<Box<dyn Stream<Item = Result<StreamTimelineResponse, Status>> + Send>>;
 
     async fn stream_timeline(
         &self,
@@ -100,7 +108,10 @@ impl AccountService for Script {
         self.asked().timelines.push(request.into_inner());
         let session = self.sessions.lock().unwrap().pop_front();
         let session = session.ok_or_else(|| Status::unimplemented("script ended"))?;
-        Ok(Response::new(tokio_stream::iter(session)))
+        let told = tokio_stream::iter(session);
+        let stream: Self::StreamTimelineStream =
+            if self.lingering { Box::pin(told.chain(tokio_stream::pending())) } else { Box::pin(told) };
+        Ok(Response::new(stream))
     }
 
     async fn list_entries(

@@ -5,6 +5,7 @@
 //! It refuses in-memory databases: they have no second connection to read beside the writer.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -24,7 +25,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    BlindWrite, Error, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
+    AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
 };
@@ -254,6 +255,48 @@ impl Transaction for SqliteTransaction {
     async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
         let add = move |c: &mut _| statements::add_within!(user_id, delta, least, most).execute(c);
         self.run(add).await.map(Matched::from_rows)
+    }
+
+    async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, _: IfLocked) -> Result<BTreeMap<i64, State>> {
+        let user_ids = user_ids.clone();
+        let states = self.run(move |c| {
+            let mut states = BTreeMap::new();
+            for user_id in user_ids {
+                if let Some(row) = statements::state_of(user_id).first(c).optional()? {
+                    states.insert(user_id, statements::state(row));
+                }
+            }
+            Ok(states)
+        });
+        states.await
+    }
+
+    async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
+        let requests = requests.clone();
+        let rows = self.run(move |c| {
+            let mut rows = Vec::new();
+            for (user_id, ids) in requests {
+                for id in ids {
+                    rows.extend(statements::entry_of(user_id, id.as_bytes().to_vec()).first(c).optional()?);
+                }
+            }
+            Ok(rows)
+        });
+        rows.await?.into_iter().map(statements::entry).collect()
+    }
+
+    async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
+        let (entries, accounts) = (entries.to_vec(), accounts.to_vec());
+        let write = move |c: &mut SqliteConnection| {
+            for entry in &entries {
+                statements::append!(entry).execute(c)?;
+            }
+            for account in &accounts {
+                statements::write_on!(account.user_id, account.balance, account.entries).execute(c)?;
+            }
+            Ok(())
+        };
+        self.run(write).await
     }
 
     async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {

@@ -64,6 +64,16 @@ macro_rules! write {
     };
 }
 
+/// Sets the balance after several changes at once (X).
+macro_rules! write_on {
+    ($user_id:expr, $balance:expr, $entries:expr) => {
+        Kept(
+            diesel::update(accounts::table.filter(accounts::user_id.eq($user_id)))
+                .set((accounts::balance.eq(Stored($balance)), accounts::version.eq(accounts::version + $entries))),
+        )
+    };
+}
+
 /// Sets the balance of the version that was read, or matches nothing (X).
 macro_rules! write_if_version {
     ($user_id:expr, $balance:expr, $version:expr) => {
@@ -101,7 +111,7 @@ macro_rules! append {
     };
 }
 
-pub(super) use {add_within, append, write, write_if_version};
+pub(super) use {add_within, append, write, write_if_version, write_on};
 
 /// The version this transaction's write got, and the newest entries after the version it had read.
 #[auto_type]

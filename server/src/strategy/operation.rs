@@ -1,7 +1,7 @@
 //! The operation context: the only way a strategy touches the store. Every step is a phase, and [`Operation::phase`] is
 //! the single place where a span is recorded and where the lab can hold an operation.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
 use super::Failure;
 use crate::{
@@ -91,11 +91,32 @@ impl Operation {
         T: Observed,
         E: Into<Failure>,
     {
+        self.pass_gate(phase).await;
+        let start = self.bench.timeline.now();
+        let result = step.await.map_err(Into::into);
+        let noted = result.as_ref().map(Observed::noted).unwrap_or_default();
+        self.record(phase, start, noted, result.as_ref().err().map(Failure::label));
+        result
+    }
+
+    /// Waits where the lab holds the operation before a phase.
+    pub(super) async fn pass_gate(&self, phase: Phase) {
         if let Some(gates) = &self.bench.gates {
             gates.pass(self.change.request_id, phase).await;
         }
-        let start = self.bench.timeline.now();
-        let result = step.await.map_err(Into::into);
+    }
+
+    /// Records a phase that began at `start` and ends now.
+    pub(super) fn record(&self, phase: Phase, start: Duration, noted: Noted, failure: Option<&'static str>) {
+        self.span(phase, start..self.bench.timeline.now(), noted, failure);
+    }
+
+    /// Records a phase that was over before now.
+    pub(super) fn record_until(&self, phase: Phase, start: Duration, end: Duration, noted: Noted) {
+        self.span(phase, start..end, noted, None);
+    }
+
+    fn span(&self, phase: Phase, time: Range<Duration>, noted: Noted, failure: Option<&'static str>) {
         self.bench.timeline.record(Event::Span(Span {
             user_id: self.change.user_id,
             request_id: self.change.request_id,
@@ -103,12 +124,29 @@ impl Operation {
             strategy: self.strategy,
             phase,
             attempt: self.attempt,
-            start,
-            duration: self.bench.timeline.now().saturating_sub(start),
-            noted: result.as_ref().map(Observed::noted).unwrap_or_default(),
-            failure: result.as_ref().err().map(Failure::label),
+            start: time.start,
+            duration: time.end.saturating_sub(time.start),
+            noted,
+            failure,
         }));
-        result
+    }
+
+    /// What the operation works with.
+    pub(super) fn bench(&self) -> &Arc<Workbench> {
+        &self.bench
+    }
+
+    /// The receipt of a change that left `state` behind, having read the version before it or an older one.
+    pub(super) fn receipt(&self, state: State, version_before: i64) -> Receipt {
+        Receipt {
+            user_id: self.change.user_id,
+            request_id: self.change.request_id,
+            balance: state.balance,
+            version: state.version,
+            version_before,
+            strategy: self.strategy.to_owned(),
+            attempts: self.attempt,
+        }
     }
 
     /// The read phase outside a transaction: no lock, and stale as soon as it returns.
@@ -246,14 +284,6 @@ impl Operation {
         if let Some(race) = race {
             self.bench.timeline.record(Event::Race(race));
         }
-        Ok(Receipt {
-            user_id: self.change.user_id,
-            request_id: self.change.request_id,
-            balance: state.balance,
-            version: state.version,
-            version_before,
-            strategy: self.strategy.to_owned(),
-            attempts: self.attempt,
-        })
+        Ok(self.receipt(state, version_before))
     }
 }

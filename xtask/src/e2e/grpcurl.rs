@@ -1,6 +1,7 @@
 //! The contract as another's client sees it: grpcurl learns it by reflection, calls every method, watches the timeline
 //! and provokes the error table.
 
+mod lab;
 mod outages;
 mod refusals;
 mod tool;
@@ -16,25 +17,33 @@ use super::{
     two_servers::ALWAYS,
 };
 use crate::command::Failure;
-use tool::Grpcurl;
+use tool::{Grpcurl, objects};
+
+pub(super) use tool::program;
 
 /// Spans follow the operation at once.
 const SPAN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The methods of the contract.
-const METHODS: [&str; 8] = [
-    "OpenAccount",
-    "Deduct",
-    "Deposit",
-    "GetBalance",
-    "GetDeduction",
-    "ListEntries",
-    "ListStrategies",
-    "StreamTimeline",
+/// The services of the contract, with their methods.
+const SERVICES: [(&str, &[&str]); 2] = [
+    (
+        "zbl.v1.AccountService",
+        &[
+            "OpenAccount",
+            "Deduct",
+            "Deposit",
+            "GetBalance",
+            "GetDeduction",
+            "ListEntries",
+            "ListStrategies",
+            "StreamTimeline",
+        ],
+    ),
+    ("zbl.v1.LabService", &["ResetAccount", "RunAttack", "ClearTimeline", "GetStatus", "WatchStatus"]),
 ];
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
-    let program = tool::program()?;
+    let program = program()?;
     let server = Server::start(stage, &stage.sqlite_url("grpcurl.db"))?;
     let grpcurl = Grpcurl::new(stage, program.clone(), server.address());
     checks.check("list and describe by reflection", || describe(&grpcurl));
@@ -44,24 +53,27 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     checks.check("ListEntries pages through the journal", || list_entries(&grpcurl));
     checks.check("ListStrategies names every guarantee", || list_strategies(&grpcurl));
     checks.check("GetDeduction tells what became of a request, finally when asked to", || get_deduction(&grpcurl));
-    checks.check("ResetAccount journals a RESET", || reset(&grpcurl));
     checks.check("StreamTimeline shows the spans of a deduction made while it streams", || timeline(&grpcurl));
     refusals::run(&grpcurl, checks);
+    lab::run(stage, &grpcurl, checks)?;
     outages::run(stage, &program, checks);
     Ok(())
 }
 
 fn describe(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     let services = grpcurl.ask(&["list"])?;
-    for service in ["zbl.v1.AccountService", "zbl.v1.LabService", "grpc.health.v1.Health"] {
-        ensure(services.lines().any(|line| line == service), || format!("{service} is not listed: {services}"))?;
+    let listed = |service: &str| {
+        ensure(services.lines().any(|line| line == service), || format!("{service} is not listed: {services}"))
+    };
+    for (service, methods) in SERVICES {
+        listed(service)?;
+        let description = grpcurl.ask(&["describe", service])?;
+        for method in methods {
+            let rpc = format!("rpc {method} (");
+            ensure(description.contains(&rpc), || format!("{method} is not described: {description}"))?;
+        }
     }
-    let description = grpcurl.ask(&["describe", "zbl.v1.AccountService"])?;
-    for method in METHODS {
-        let rpc = format!("rpc {method} (");
-        ensure(description.contains(&rpc), || format!("{method} is not described: {description}"))?;
-    }
-    Ok(())
+    listed("grpc.health.v1.Health")
 }
 
 fn health(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
@@ -153,14 +165,6 @@ fn get_deduction(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     ensure(voided["state"] == "DEDUCTION_STATE_VOIDED" && voided["final"] == true, || voided.to_string())
 }
 
-fn reset(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
-    let before = grpcurl.call("AccountService/GetBalance", r#"{"user_id":2}"#)?;
-    let after = grpcurl.call("LabService/ResetAccount", r#"{"user_id":2,"balance":"50.00"}"#)?;
-    let version = |answer: &Value| answer["version"].as_str().and_then(|version| version.parse::<i64>().ok());
-    let goes_on = version(&before).is_some_and(|before| version(&after) == before.checked_add(1));
-    ensure(goes_on && after["balance"] == "50.00", || format!("{before}, then {after}"))
-}
-
 fn timeline(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     let deduct = |id: &str| {
         let request = format!(r#"{{"user_id":1,"amount":"0.01","request_id":"{id}"}}"#);
@@ -175,9 +179,9 @@ fn timeline(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     stream.wait_for_line(second, SPAN_TIMEOUT)?;
     let phases = ["PHASE_READ", "PHASE_WRITE", "PHASE_COMMIT"];
     let has_all = |output: &str| {
-        let spans = serde_json::Deserializer::from_str(output).into_iter::<Value>().map_while(Result::ok);
-        let of_second = spans.filter(|event| event["span"]["requestId"] == second).collect::<Vec<_>>();
-        phases.iter().all(|phase| of_second.iter().any(|event| event["span"]["phase"] == *phase))
+        let mut events = objects(output);
+        events.retain(|event| event["span"]["requestId"] == second);
+        phases.iter().all(|phase| events.iter().any(|event| event["span"]["phase"] == *phase))
     };
     let complete = poll_until(SPAN_TIMEOUT, || has_all(&stream.output()).then_some(()));
     ensure(complete.is_some(), || format!("not all of {phases:?} of {second} in\n{}", stream.output()))

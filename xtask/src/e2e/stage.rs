@@ -2,7 +2,9 @@
 //! bounded by time.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{self, Command},
@@ -11,7 +13,7 @@ use std::{
 
 use test_support::{Process, free_port, poll_until};
 
-use crate::command::{Failure, line, workspace};
+use crate::command::{Failure, binaries, line, target};
 
 /// A debug build that migrates an empty database on a loaded machine is up in a few seconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,10 +58,9 @@ impl Ended {
 
 impl Stage {
     pub(crate) fn new() -> Result<Self, Failure> {
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-        let scratch = target.join("e2e").join(process::id().to_string());
+        let scratch = target().join("e2e").join(process::id().to_string());
         fs::create_dir_all(&scratch).map_err(|error| Failure::Failed(format!("{}: {error}", scratch.display())))?;
-        Ok(Self { binaries: target.join("debug"), scratch })
+        Ok(Self { binaries: binaries(), scratch })
     }
 
     /// A path in the scratch directory.
@@ -74,11 +75,18 @@ impl Stage {
 
     /// A binary with arguments. What the caller has set for the project does not reach it.
     pub(crate) fn command(&self, binary: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.binaries.join(binary));
-        command.args(arguments).current_dir(&self.scratch).env_remove("DATABASE_URL");
+        let mut command = self.foreign(self.binaries.join(binary));
+        command.args(arguments).env_remove("DATABASE_URL");
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ZBL_")) {
             command.env_remove(name);
         }
+        command
+    }
+
+    /// A program that is not the project's.
+    pub(crate) fn foreign(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.scratch);
         command
     }
 
@@ -106,6 +114,7 @@ pub(crate) struct Server<'a> {
     arguments: Vec<String>,
     process: Process,
     grpc: SocketAddr,
+    http: SocketAddr,
 }
 
 impl<'a> Server<'a> {
@@ -124,12 +133,17 @@ impl<'a> Server<'a> {
             .map(str::to_owned)
             .collect();
         let process = launch(stage, &arguments, grpc)?;
-        Ok(Self { stage, arguments, process, grpc })
+        Ok(Self { stage, arguments, process, grpc, http })
     }
 
     /// Where it serves gRPC.
     pub(crate) fn address(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Where it serves HTTP.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        self.http
     }
 
     /// What it has printed.

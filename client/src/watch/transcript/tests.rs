@@ -134,8 +134,8 @@ fn servers_are_told_apart_and_ordered_by_version() {
       at ms  srv lanes        lane   user  strategy      phase      try  request     took ms  what
 -- srv 2: connected to b:1
 -- srv 1: epoch aaaa of host-1
-      0.000    1 R               1      7  none          read         1  5be0d113      1.000  read 1000.00@v1
 -- srv 2: epoch bbbb of host-1
+      0.000    1 R               1      7  none          read         1  5be0d113      1.000  read 1000.00@v1
       1.500    2 R               1      7  none          read         1  5be0d113      1.000  read 1000.00@v1
       2.500    2 R               1      7  none          read         1  5be0d113      0.500  read 990.00@v2
       3.000    1 #               1      7  none          commit       1  5be0d113      1.000  committed 990.00@v2

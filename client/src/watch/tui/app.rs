@@ -243,17 +243,21 @@ impl App {
         self.selected = Some(Selected { number, race, spans });
     }
 
-    /// Moves the picture so that the stale window, or else the moment it was noticed, is in the middle.
+    /// Moves the picture so that the stale window, from read to write, is in its middle, and shrinks time until it fits.
+    /// Without those spans, the moment the race was noticed has to do.
     fn centre(&mut self, race: &Race, spans: &[Span], at_ns: i64) {
         let overwriter = race.overwriter.as_ref().map_or("", |overwriter| &overwriter.request_id);
         let own = |phase| spans.iter().rfind(|span| span.request_id == overwriter && span.phase() == phase);
-        let middle_ns = match (own(Phase::Read), own(Phase::Write)) {
-            (Some(read), Some(write)) => i64::midpoint(read.start_ns, end_ns(write)),
-            _ => at_ns,
+        let (from_ns, to_ns) = match (own(Phase::Read), own(Phase::Write)) {
+            (Some(read), Some(write)) => (read.start_ns, end_ns(write)),
+            _ => (at_ns, at_ns),
         };
+        while self.width_ns() < to_ns.saturating_sub(from_ns) && self.scale_ns < COARSEST_NS {
+            self.scale_ns *= 2;
+        }
         let half_ns = self.width_ns() / 2;
         if let Some((_, right_ns)) = &mut self.frozen {
-            *right_ns = middle_ns.saturating_add(half_ns);
+            *right_ns = i64::midpoint(from_ns, to_ns).saturating_add(half_ns);
         }
     }
 

@@ -9,6 +9,8 @@ use ratatui::{
     widgets::{Block, Clear, Paragraph},
 };
 
+use zbl_proto::v1::GapReason;
+
 use super::{
     app::{App, Mode, Selected},
     keys::HELP,
@@ -104,11 +106,16 @@ fn header(app: &App, below: usize) -> [Row; 2] {
     } else {
         "LIVE"
     };
-    let gaps = (format!("gaps {}", live.totals.gaps), if live.totals.gaps > 0 { RACE } else { PLAIN });
+    let cause = match live.last_gap {
+        Some(GapReason::EpochChanged) => " (the last: server restarted)",
+        Some(GapReason::SlowReader) => " (the last: this watcher was too slow)",
+        Some(GapReason::Unspecified) | None => "",
+    };
+    let gaps = (format!("gaps {}{cause}", live.totals.gaps), if live.totals.gaps > 0 { RACE } else { PLAIN });
     let stream = [(state.to_owned(), PLAIN.bold()), link(live), (format!("{}/s", app.rate()), PLAIN), gaps];
     let window_ns = app.scale_ns.saturating_mul(app.lanes_area.0.into());
     let races = (live.totals.races > 0)
-        .then(|| (format!("!! {} races, {} destroyed", live.totals.races, live.totals.destroyed), RACE));
+        .then(|| (format!("!! races {}, {} destroyed", live.totals.races, live.totals.destroyed), RACE));
     let filter = (!app.filter.is_empty()).then(|| (format!("only {}", app.filter), PLAIN.bold()));
     let more = (below > 0).then(|| (format!("{below} more rows below"), FAINT));
     let clocks =
@@ -134,8 +141,10 @@ fn link(scene: &Scene) -> (String, Look) {
 /// Who and which run the servers are.
 fn names(scene: &Scene) -> impl Iterator<Item = (String, Look)> {
     scene.servers.iter().map(|Server { address, instance, epoch, link }| {
+        let run = if epoch.is_empty() { "(no event yet)".to_owned() } else { format!("epoch {}", short(epoch)) };
         let trouble = if let Link::Down { error, .. } = link { format!(" ({error})") } else { String::new() };
-        (format!("{address} {instance} epoch {}{trouble}", short(epoch)), FAINT)
+        let name = [address, instance, &run].map(String::as_str).join(" ");
+        (name.replace("  ", " ") + &trouble, FAINT)
     })
 }
 
@@ -144,10 +153,10 @@ fn account(app: &App) -> Row {
     let Some((user_id, account)) = app.account().and_then(|id| Some((id, app.scene().account_of(id)?))) else {
         return row([("no commit seen yet".to_owned(), FAINT)]);
     };
-    let head = format!("account {user_id}: v{} balance {}", account.version, account.balance);
+    let head = format!("account {user_id} v{}: {}", account.version, account.balance);
     let verdict = match account.expected() {
         Some(expected) if expected == account.balance => ("as expected".to_owned(), PLAIN),
-        Some(expected) => (format!("!! expected {expected}: {} destroyed", account.destroyed), RACE),
+        Some(expected) => (format!("!! expected {expected}, {} destroyed", account.destroyed), RACE),
         None => (format!("!! {} destroyed", account.destroyed), RACE),
     };
     let history = format!("head v{} <- v{}, since watching began", account.version, account.version_before);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use zbl_proto::Money;
-use zbl_proto::v1::{Phase, Race, Span, StreamTimelineResponse, stream_timeline_response::Event};
+use zbl_proto::v1::{GapReason, Phase, Race, Span, StreamTimelineResponse, stream_timeline_response::Event};
 
 use crate::watch::{
     arrival::{Arrival, News, end_ns},
@@ -31,6 +31,7 @@ pub(super) struct Scene {
     accounts: HashMap<i64, Account>,
     races: VecDeque<Noticed>,
     pub(super) totals: Totals,
+    pub(super) last_gap: Option<GapReason>,
     /// The end of the newest span.
     pub(super) newest_ns: i64,
     /// The account of the newest span.
@@ -128,7 +129,10 @@ impl Scene {
                 match event {
                     Some(Event::Span(span)) => self.span(arrival.source, arrival.arrived_us, span),
                     Some(Event::Race(race)) => self.race(race),
-                    Some(Event::Gap(_)) => self.totals.gaps += 1,
+                    Some(Event::Gap(gap)) => {
+                        self.totals.gaps += 1;
+                        self.last_gap = Some(gap.reason());
+                    }
                     Some(Event::Heartbeat(_)) | None => {}
                 }
             }

@@ -24,11 +24,16 @@ const ROOMY: usize = 72;
 /// How long an operation counts as in flight after its last phase; as in the lines of text.
 const STALE_NS: i64 = 1_000_000_000;
 
-/// What a race says of one of its operations.
-enum Mark<'a> {
-    Overwrote(&'a Race),
-    Lost(&'a str),
+/// What races say of one operation; where many race, one often both overwrote and was overwritten.
+#[derive(Default)]
+struct Mark<'a> {
+    overwrote: Option<&'a Race>,
+    /// The change that was lost.
+    lost: Option<&'a str>,
 }
+
+/// The victims named beside a band: the race's own picture names the others.
+const VICTIMS_NAMED: usize = 2;
 
 type Marks<'a> = HashMap<&'a str, Mark<'a>>;
 
@@ -65,11 +70,10 @@ fn marks(app: &App, from_ns: i64) -> Marks<'_> {
     let mut marks = Marks::new();
     for noticed in app.scene().races().filter(|noticed| noticed.at_ns >= from_ns) {
         for victim in &noticed.race.victims {
-            // An operation that overwrote and was overwritten is shown as overwritten: that is what became of it.
-            marks.insert(&victim.request_id, Mark::Lost(&victim.delta));
+            marks.entry(&victim.request_id).or_default().lost = Some(&victim.delta);
         }
         if let Some(overwriter) = &noticed.race.overwriter {
-            marks.entry(&overwriter.request_id).or_insert(Mark::Overwrote(&noticed.race));
+            marks.entry(&overwriter.request_id).or_default().overwrote = Some(&noticed.race);
         }
     }
     marks
@@ -106,7 +110,7 @@ fn heading(user_id: i64, account: Option<&Account>) -> Row {
         let head = format!("  head v{version} (read v{version_before})  balance {balance}");
         row.put(title.len(), &head, FAINT);
         if *races > 0 {
-            row.put(title.len() + head.len(), &format!("  !! {races} races"), RACE);
+            row.put(title.len() + head.len(), &format!("  !! races {races}"), RACE);
         }
     }
     row
@@ -147,8 +151,8 @@ fn is_over(span: &Span) -> bool {
 fn block(span: &Span, mark: Option<&Mark<'_>>, columns: usize) -> (String, Style) {
     let phase = span.phase();
     let (sign, style) = match mark {
-        Some(Mark::Overwrote(_)) if phase == Phase::Write => ("!", RACE),
-        Some(Mark::Lost(_)) if phase == Phase::Write => ("×", RACE.strikethrough()),
+        Some(Mark { lost: Some(_), .. }) if phase == Phase::Write => ("×", RACE.strikethrough()),
+        Some(Mark { overwrote: Some(_), .. }) if phase == Phase::Write => ("!", RACE),
         _ => ("", style(phase)),
     };
     let plain = letter(phase).to_string();
@@ -165,23 +169,38 @@ fn block(span: &Span, mark: Option<&Mark<'_>>, columns: usize) -> (String, Style
 
 /// The row beneath a lane: stale windows and losses; none when there is nothing to say.
 fn remarks(spans: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Option<Row> {
+    let operations = spans.chunk_by(|a, b| a.request_id == b.request_id);
+    let remarks: Vec<_> = operations.filter_map(|operation| remark(operation, marks, scale)).collect();
     let mut row = Row::default();
-    let mut said = false;
-    for operation in spans.chunk_by(|a, b| a.request_id == b.request_id) {
-        let Some(write) = operation.iter().rfind(|span| span.phase() == Phase::Write) else { continue };
-        let column = scale.extent(write).0;
-        match marks.get(write.request_id.as_str()) {
-            Some(Mark::Lost(delta)) => row.put(column, &format!("╰─ {} LOST", signed(delta)), RACE),
-            Some(Mark::Overwrote(race)) => {
-                let read = operation.iter().rfind(|span| span.phase() == Phase::Read);
-                let from = read.map_or(scale.margin, |read| scale.extent(read).1.saturating_sub(1));
-                row.put(from, &band(race, column.saturating_sub(from)), RACE);
-            }
-            None => continue,
-        }
-        said = true;
+    for (index, (column, text)) in remarks.iter().enumerate() {
+        // The next remark stands where its operation does, so this one ends before it.
+        let room =
+            remarks.get(index + 1).map_or(scale.width, |(next, _)| next.saturating_sub(1)).saturating_sub(*column);
+        row.put(*column, &text.chars().take(room).collect::<String>(), RACE);
     }
-    said.then_some(row)
+    (!remarks.is_empty()).then_some(row)
+}
+
+/// What the races say of an operation, and the column where it belongs.
+fn remark(operation: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Option<(usize, String)> {
+    let write = operation.iter().rfind(|span| span.phase() == Phase::Write)?;
+    let Mark { overwrote, lost } = marks.get(write.request_id.as_str())?;
+    let column = scale.extent(write).0;
+    let read = operation.iter().rfind(|span| span.phase() == Phase::Read);
+    let loss = lost.map(|delta| format!("╰─ {} LOST", signed(delta)));
+    Some(match (overwrote, read) {
+        (Some(race), Some(read)) => {
+            let from = scale.extent(read).1.saturating_sub(1);
+            let loss = loss.map_or_else(String::new, |loss| format!(" {loss}"));
+            (from, band(race, column.saturating_sub(from)) + &loss)
+        }
+        // Its read is too long ago to be in the window.
+        (Some(race), None) => {
+            let loss = loss.map_or_else(|| "╰─ ".to_owned(), |loss| loss + ", ");
+            (column, format!("{loss}overwrites {}", victims(race)))
+        }
+        (None, _) => (column, loss?),
+    })
 }
 
 /// The stale window, `columns` wide, and whom its write cut off.
@@ -189,6 +208,13 @@ fn band(race: &Race, columns: usize) -> String {
     let believed = race.seen.as_ref().map_or_else(String::new, at);
     let tellings = [format!("╰─ still believes {believed} "), format!("╰─ {believed} "), "╰─ stale ".to_owned()];
     let telling = tellings.iter().find(|telling| telling.chars().count() <= columns).map_or("╰", String::as_str);
-    let victims = race.victims.iter().map(|victim| short(&victim.request_id)).collect::<Vec<_>>().join(", ");
-    format!("{telling:─<columns$}╯ overwrites {victims}")
+    format!("{telling:─<columns$}╯ overwrites {}", victims(race))
+}
+
+/// Whom a race cut off.
+fn victims(race: &Race) -> String {
+    let named = race.victims.iter().take(VICTIMS_NAMED).map(|victim| short(&victim.request_id).to_owned());
+    let unnamed = race.victims.len().saturating_sub(VICTIMS_NAMED) + usize::try_from(race.victims_omitted).unwrap_or(0);
+    let more = (unnamed > 0).then(|| format!("{unnamed} more"));
+    named.chain(more).collect::<Vec<_>>().join(", ")
 }

@@ -26,7 +26,7 @@ const fn malformed(name: &'static str, request: &'static str, reason: &'static s
     Refusal { name, method: "AccountService/Deduct", request, code: INVALID_ARGUMENT, reason }
 }
 
-const REFUSALS: [Refusal; 20] = [
+const REFUSALS: [Refusal; 28] = [
     malformed("amount \"0\"", r#"{"user_id":1,"amount":"0"}"#, "INVALID_AMOUNT"),
     malformed("amount \"-1\"", r#"{"user_id":1,"amount":"-1"}"#, "INVALID_AMOUNT"),
     malformed("amount \"1.001\"", r#"{"user_id":1,"amount":"1.001"}"#, "INVALID_AMOUNT"),
@@ -66,6 +66,62 @@ const REFUSALS: [Refusal; 20] = [
         request: r#"{"user_id":-9}"#,
         code: INVALID_ARGUMENT,
         reason: "INVALID_USER_ID",
+    },
+    Refusal {
+        name: "page size -1",
+        method: "AccountService/ListEntries",
+        request: r#"{"user_id":1,"page_size":-1}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_PAGE",
+    },
+    Refusal {
+        name: "page token of another's making",
+        method: "AccountService/ListEntries",
+        request: r#"{"user_id":1,"page_token":"2"}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_PAGE",
+    },
+    Refusal {
+        name: "resume after event -1",
+        method: "AccountService/StreamTimeline",
+        request: r#"{"after_sequence":-1}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_RESUME",
+    },
+    Refusal {
+        name: "attack by -1 workers",
+        method: "LabService/RunAttack",
+        request: r#"{"workers":-1}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_ATTACK",
+    },
+    Refusal {
+        name: "attack beyond what the lab holds in memory",
+        method: "LabService/RunAttack",
+        request: r#"{"workers":1000,"deductions":1000}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_ATTACK",
+    },
+    Refusal {
+        name: "attack on a strategy that there is not",
+        method: "LabService/RunAttack",
+        request: r#"{"strategy":"hope"}"#,
+        code: INVALID_ARGUMENT,
+        reason: "UNKNOWN_STRATEGY",
+    },
+    Refusal {
+        name: "attack for amounts of \"0\"",
+        method: "LabService/RunAttack",
+        request: r#"{"amount":"0"}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_ATTACK",
+    },
+    Refusal {
+        name: "status every millisecond",
+        method: "LabService/WatchStatus",
+        request: r#"{"interval":"0.001s"}"#,
+        code: INVALID_ARGUMENT,
+        reason: "INVALID_INTERVAL",
     },
     Refusal {
         name: "deduction from nobody",

@@ -26,6 +26,7 @@ pub(super) struct Grpcurl<'a> {
     stage: &'a Stage,
     program: PathBuf,
     address: SocketAddr,
+    token: Option<&'static str>,
 }
 
 /// An error status as a client sees it.
@@ -39,7 +40,7 @@ pub(super) struct Refused {
 }
 
 /// Finds grpcurl, or installs it where Go is there.
-pub(super) fn program() -> Result<PathBuf, Failure> {
+pub(in crate::e2e) fn program() -> Result<PathBuf, Failure> {
     if answers("grpcurl", &["-version"]) {
         return Ok("grpcurl".into());
     }
@@ -66,7 +67,17 @@ fn go_bin() -> Option<PathBuf> {
 
 impl<'a> Grpcurl<'a> {
     pub(super) fn new(stage: &'a Stage, program: PathBuf, address: SocketAddr) -> Self {
-        Self { stage, program, address }
+        Self { stage, program, address, token: None }
+    }
+
+    /// The same, aimed at another server.
+    pub(super) fn aimed_at(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The same, presenting the lab's token.
+    pub(super) fn with_token(self, token: &'static str) -> Self {
+        Self { token: Some(token), ..self }
     }
 
     /// Runs grpcurl without a request: `list`, `describe`.
@@ -94,6 +105,12 @@ impl<'a> Grpcurl<'a> {
         Ok(Refused { code, reason, status })
     }
 
+    /// Makes a call that streams its answers to an end of its own.
+    pub(super) fn answers(&self, method: &str, request: &str) -> Result<Vec<Value>, Failure> {
+        let ended = self.run(method, request)?.expect(0)?;
+        Ok(objects(&ended.output))
+    }
+
     /// Starts a call that streams its answers, one JSON object after the other.
     pub(super) fn stream(&self, method: &str, request: &str) -> Result<Process, Failure> {
         Ok(Process::spawn(self.command(method, request))?)
@@ -106,6 +123,9 @@ impl<'a> Grpcurl<'a> {
     fn command(&self, method: &str, request: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["-plaintext", "-format-error", "-max-time", MAX_TIME_S, "-d", request]);
+        if let Some(token) = self.token {
+            command.args(["-H", &format!("authorization: Bearer {token}")]);
+        }
         command.args([OsString::from(self.address.to_string()), qualified(method).into()]);
         command
     }
@@ -114,6 +134,11 @@ impl<'a> Grpcurl<'a> {
 /// Methods are named without their package; those of the health service come whole.
 fn qualified(method: &str) -> String {
     if method.starts_with("grpc.") { method.into() } else { format!("zbl.v1.{method}") }
+}
+
+/// The JSON objects that a stream has printed; one that is not complete yet ends them.
+pub(super) fn objects(output: &str) -> Vec<Value> {
+    serde_json::Deserializer::from_str(output).into_iter().map_while(Result::ok).collect()
 }
 
 fn parse(text: &str) -> Result<Value, Failure> {

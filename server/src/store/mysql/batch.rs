@@ -1,0 +1,90 @@
+//! The statements of a batch, written out in full: their length varies with the batch, so preparing them would cost a
+//! round trip each and be of use once. Everything in them is a number, a decimal or a hex string made here from typed
+//! values, or a name from the code; no text of a caller gets in.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::{Display, Write},
+};
+
+use diesel::{
+    dsl::sql,
+    expression::SqlLiteral,
+    sql_types::{BigInt, Binary, Text, Timestamp},
+};
+use uuid::Uuid;
+
+use crate::{
+    account::NewEntry,
+    store::{
+        AccountWrite, IfLocked,
+        schema::{MinorUnits, Stored},
+    },
+};
+
+/// `user_id, balance, version`.
+pub(super) type StateRow = (i64, Stored, i64);
+
+/// The columns of an entry, in the table's order.
+type EntryColumns = (BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigInt, Text, Timestamp);
+
+fn listed(items: impl IntoIterator<Item = impl Display>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Accounts under X, in order of id.
+pub(super) fn states(user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> SqlLiteral<(BigInt, MinorUnits, BigInt)> {
+    let skip = match if_locked {
+        IfLocked::Skip => " SKIP LOCKED",
+        IfLocked::Wait => "",
+    };
+    sql(&format!(
+        "SELECT user_id, balance, version FROM accounts WHERE user_id IN ({}) ORDER BY user_id FOR UPDATE{skip}",
+        listed(user_ids)
+    ))
+}
+
+/// The entries of request ids; one range of the unique key for each account.
+pub(super) fn entries(requests: &BTreeMap<i64, Vec<Uuid>>) -> SqlLiteral<EntryColumns> {
+    let of_account = |(user_id, ids): (&i64, &Vec<Uuid>)| {
+        format!("(user_id = {user_id} AND request_id IN ({}))", listed(ids.iter().map(hex)))
+    };
+    let conditions = requests.iter().map(of_account).collect::<Vec<_>>().join(" OR ");
+    sql(&format!(
+        "SELECT user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at \
+         FROM entries WHERE {conditions}"
+    ))
+}
+
+fn hex(id: &Uuid) -> String {
+    format!("X'{}'", id.simple())
+}
+
+/// One INSERT for the journal and one UPDATE for the balances. UPDATE … JOIN and not ON DUPLICATE KEY: that would open
+/// accounts that are not there.
+pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String {
+    let mut text = "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, \
+                    strategy) VALUES "
+        .to_owned();
+    for (at, entry) in entries.iter().enumerate() {
+        let NewEntry { user_id, version, request_id, kind, delta, balance_after, version_before, strategy } = entry;
+        let comma = if at == 0 { "" } else { "," };
+        let (id, kind) = (hex(request_id), kind.name());
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "{comma}({user_id},{version},{id},'{kind}',{delta},{balance_after},{version_before},'{strategy}')"
+        );
+    }
+    text.push_str("; UPDATE accounts JOIN (");
+    for (at, AccountWrite { user_id, balance, entries }) in accounts.iter().enumerate() {
+        let union = if at == 0 { "" } else { " UNION ALL " };
+        // A decimal literal is a DECIMAL; it is assigned, not computed with.
+        let _ = write!(text, "{union}SELECT {user_id} AS user_id, {balance} AS balance, {entries} AS entries");
+    }
+    text.push_str(
+        ") AS batch ON accounts.user_id = batch.user_id \
+         SET accounts.balance = batch.balance, accounts.version = accounts.version + batch.entries",
+    );
+    text
+}

@@ -1,0 +1,97 @@
+//! `batched`: whatever has queued up while the last commit was under way is decided and committed together, in one
+//! transaction.
+//!
+//! ```text
+//!   A: queued ┐
+//!   B: queued ┼ lock 100@1 (X) ─ A 90@2, B 80@3, C 70@4 ─ one commit ┬ A's answer
+//!   C: queued ┘                                                      ├ B's answer
+//!   D:         queued ........................................ (next)└ C's answer
+//! ```
+//!
+//! It prevents every lost update, with any number of servers: the rows are locked as by `pessimistic`, and each change
+//! is decided on what the one before it left. It shares the row lock and the fsync, which bound a hot account, among all
+//! who wait for them; a cold account is a batch of one and pays nothing extra. What it cannot do is answer before the
+//! batch is committed, and a batch is as slow as its commit.
+//! Source: group commit, DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984.
+
+mod committer;
+mod plan;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use self::committer::Committer;
+use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
+use crate::{account::Receipt, store};
+
+/// This strategy's row of the registry.
+pub(super) const ROW: Row = Row {
+    name: "batched",
+    guarantee: Guarantee::Always,
+    conflict: Conflict::Waits,
+    summary: "commits everything that queued up during the last commit in one transaction, under row locks",
+    build: |bench| Ok(Box::new(Batched::new(bench))),
+};
+
+/// Committers, among which accounts are divided so that each keeps its order: as many as fsyncs usefully overlap.
+const COMMITTERS: usize = 4;
+
+/// Changes that may wait for one committer: a few of the largest batches. Beyond it the answer is OVERLOADED.
+const QUEUE_LENGTH: usize = 4 * committer::BATCH_MOST;
+
+/// A change on its way, and where its answer goes.
+struct Job {
+    operation: Operation,
+    /// When its present wait or work began, since the epoch began.
+    since: std::time::Duration,
+    answer: oneshot::Sender<Result<Receipt, Failure>>,
+}
+
+struct Batched {
+    queues: Vec<mpsc::Sender<Job>>,
+    /// Jobs that no committer has taken yet.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Batched {
+    /// Starts the committers; they end when this is dropped.
+    fn new(bench: &Arc<Workbench>) -> Self {
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let queues = (0..COMMITTERS).map(|_| {
+            let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+            let committer = Committer { bench: Arc::clone(bench), waiting: Arc::clone(&waiting) };
+            tokio::spawn(Arc::new(committer).run(jobs));
+            queue
+        });
+        Self { queues: queues.collect(), waiting }
+    }
+
+    fn queue(&self, user_id: i64) -> &mpsc::Sender<Job> {
+        &self.queues[user_id.unsigned_abs() as usize % self.queues.len()]
+    }
+}
+
+#[async_trait]
+impl Strategy for Batched {
+    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+        let (answer, answered) = oneshot::channel();
+        let since = operation.bench().timeline.now();
+        let job = Job { operation: operation.clone(), since, answer };
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        if self.queue(operation.change.user_id).try_send(job).is_err() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(store::Error::Exhausted(format!("{QUEUE_LENGTH} changes are queued already")).into());
+        }
+        // A committer that ended without an answer was cut off in the middle: whether it had committed is not known.
+        answered.await.unwrap_or_else(|_| Err(store::Error::CommitLost("the committer ended".to_owned()).into()))
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,209 @@
+//! A committer: takes what has queued, commits it in one transaction, answers each. What would fail the whole batch
+//! (a repeated id, a poisoned row, a locked account) is taken apart here, so that no change fails for another's sake.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{
+    Job, ROW,
+    plan::{Decision, Plan, Request, decide},
+};
+use crate::{
+    account::{Change, Entry, Receipt, Refusal},
+    store::{self, Error, IfLocked, Isolation, Transaction},
+    strategy::{Failure, Workbench},
+    timeline::{Noted, Phase},
+};
+
+/// The most changes in one transaction: some 100 kB of SQL, and a lock held for some ten milliseconds.
+pub(super) const BATCH_MOST: usize = 1000;
+
+/// One of the tasks that commit.
+pub(super) struct Committer {
+    pub(super) bench: Arc<Workbench>,
+    pub(super) waiting: Arc<AtomicUsize>,
+}
+
+/// What is asked of the journal before writing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LookUp {
+    /// Only what would be refused: perhaps it was applied before, and that is why the money is gone.
+    Refused,
+    /// Every id: one of them is known to be there.
+    All,
+}
+
+/// When the steps of a transaction began, since the epoch began.
+struct Times {
+    lock: Duration,
+    write: Duration,
+    commit: Duration,
+}
+
+impl Committer {
+    /// Commits until the queue is closed.
+    pub(super) async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Job>) {
+        let mut jobs = Vec::new();
+        // What is there, without waiting for more: a batch fills up while the last one commits.
+        while queue.recv_many(&mut jobs, BATCH_MOST).await > 0 {
+            self.waiting.fetch_sub(jobs.len(), Ordering::SeqCst);
+            for job in &mut jobs {
+                job.operation.record(Phase::LockWait, job.since, Noted::default(), None);
+                job.since = self.bench.timeline.now();
+            }
+            self.commit(std::mem::take(&mut jobs), IfLocked::Skip).await;
+        }
+    }
+
+    /// Commits the jobs and answers them.
+    async fn commit(self: &Arc<Self>, jobs: Vec<Job>, if_locked: IfLocked) {
+        let mut look_up = LookUp::Refused;
+        loop {
+            let failure = match self.attempt(&jobs, if_locked, look_up).await {
+                Ok(plan) => return self.answer(jobs, plan, if_locked),
+                Err(failure) => failure,
+            };
+            match failure {
+                Error::Duplicate(_) if look_up == LookUp::Refused => look_up = LookUp::All,
+                // One row is poisoned: singly, only its own change fails.
+                Error::Unexpected(_) if jobs.len() > 1 => {
+                    for job in jobs {
+                        Box::pin(self.commit(vec![job], IfLocked::Wait)).await;
+                    }
+                    return;
+                }
+                // Contention and lost links are repeated, and a lost commit is settled, for each change by the ledger.
+                failure => {
+                    for job in jobs {
+                        job.operation.record(Phase::Commit, job.since, Noted::default(), Some(failure_label(&failure)));
+                        let _ = job.answer.send(Err(failure.clone().into()));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One transaction over all the jobs.
+    async fn attempt(&self, jobs: &[Job], if_locked: IfLocked, look_up: LookUp) -> store::Result<Plan> {
+        let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+        let lock = self.bench.timeline.now();
+        let planned = plan(&mut *transaction, jobs, if_locked, look_up).await;
+        let plan = match planned {
+            Ok(plan) if !plan.entries.is_empty() => plan,
+            // Nothing to write: the answers stand on what was read under the locks.
+            other => {
+                transaction.rollback().await;
+                return other;
+            }
+        };
+        self.pass_gates(jobs, Phase::Write).await;
+        let write = self.bench.timeline.now();
+        if let Err(failure) = transaction.write_many(&plan.entries, &plan.accounts).await {
+            transaction.rollback().await;
+            return Err(failure);
+        }
+        self.pass_gates(jobs, Phase::Commit).await;
+        let commit = self.bench.timeline.now();
+        transaction.commit().await?;
+        record(jobs, &plan, &Times { lock, write, commit });
+        Ok(plan)
+    }
+
+    async fn pass_gates(&self, jobs: &[Job], phase: Phase) {
+        if self.bench.gates.is_some() {
+            for job in jobs {
+                job.operation.pass_gate(phase).await;
+            }
+        }
+    }
+
+    /// Answers every job but those whose account was locked by another: they wait for it in a task of their own, one for
+    /// each account, so that the others do not wait with them. There are never more such tasks than changes in flight.
+    fn answer(self: &Arc<Self>, jobs: Vec<Job>, plan: Plan, if_locked: IfLocked) {
+        let mut deferred: BTreeMap<i64, Vec<Job>> = BTreeMap::new();
+        let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
+        for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {
+            if decision == Decision::NotLocked && if_locked == IfLocked::Skip {
+                deferred.entry(job.operation.change.user_id).or_default().push(job);
+            } else {
+                if let Err(failure) = &answer {
+                    job.operation.record(Phase::Compute, job.since, Noted::default(), Some(failure.label()));
+                }
+                // A caller that is gone no longer needs it.
+                let _ = job.answer.send(answer);
+            }
+        }
+        for jobs in deferred.into_values() {
+            let committer = Arc::clone(self);
+            tokio::spawn(async move { committer.commit(jobs, IfLocked::Wait).await });
+        }
+    }
+}
+
+/// Locks the accounts, asks the journal what needs asking, and decides.
+async fn plan(
+    transaction: &mut dyn Transaction,
+    jobs: &[Job],
+    if_locked: IfLocked,
+    look_up: LookUp,
+) -> store::Result<Plan> {
+    let changes: Vec<Change> = jobs.iter().map(|job| job.operation.change).collect();
+    let user_ids: BTreeSet<i64> = changes.iter().map(|change| change.user_id).collect();
+    let locked = transaction.lock_many(&user_ids, if_locked).await?;
+    let first = decide(&changes, &locked, &HashMap::new(), ROW.name);
+    let asked = changes.iter().zip(&first.decisions).filter(|(change, decision)| match look_up {
+        LookUp::Refused => matches!(decision, Decision::Refused(_)),
+        LookUp::All => locked.contains_key(&change.user_id),
+    });
+    let mut requests: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
+    for (change, _) in asked {
+        requests.entry(change.user_id).or_default().push(change.request_id);
+    }
+    if requests.is_empty() {
+        return Ok(first);
+    }
+    let known = transaction.find_many(&requests).await?.into_iter();
+    let known: HashMap<Request, Entry> = known.map(|entry| ((entry.user_id, entry.request_id), entry)).collect();
+    if known.is_empty() { Ok(first) } else { Ok(decide(&changes, &locked, &known, ROW.name)) }
+}
+
+/// The answer to the job at `at`.
+fn answer_of(jobs: &[Job], plan: &Plan, at: usize) -> Result<Receipt, Failure> {
+    let operation = &jobs[at].operation;
+    match &plan.decisions[at] {
+        Decision::Applied { seen, written } => Ok(operation.receipt(*written, seen.version)),
+        Decision::Repeats(before) => answer_of(jobs, plan, *before).map(|first| Receipt { attempts: 0, ..first }),
+        Decision::Known(entry) => operation.change.receipt_of(entry.clone()).map_err(Failure::RefusedForGood),
+        Decision::Refused(refusal) => Err(Failure::RefusedForGood(*refusal)),
+        Decision::NotLocked => {
+            let user_id = operation.change.user_id;
+            Err(Failure::RefusedForGood(Refusal::AccountNotFound { user_id }))
+        }
+    }
+}
+
+/// The spans of a committed batch: all of them share its times, each with its own values.
+fn record(jobs: &[Job], plan: &Plan, times: &Times) {
+    for (job, decision) in jobs.iter().zip(&plan.decisions) {
+        let Decision::Applied { seen, written } = *decision else { continue };
+        let read = Noted { seen: Some(seen), ..Noted::default() };
+        let wrote = Noted { written: Some(written), ..Noted::default() };
+        job.operation.record_until(Phase::Read, times.lock, times.write, read);
+        job.operation.record_until(Phase::Write, times.write, times.commit, wrote);
+        job.operation.record(Phase::Commit, times.commit, wrote, None);
+    }
+}
+
+fn failure_label(failure: &Error) -> &'static str {
+    Failure::Store(failure.clone()).label()
+}
