@@ -4,6 +4,7 @@
 mod account;
 mod convert;
 mod deadline;
+mod deduct_stream;
 mod lab;
 mod status;
 mod timeline;

@@ -97,6 +97,9 @@ pub trait Strategy: Send + Sync {
     }
 }
 
+/// Makes a strategy, or says what it needs and does not have.
+pub type Build = fn(&Arc<Workbench>) -> Result<Box<dyn Strategy>, String>;
+
 /// A row of the registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -109,7 +112,7 @@ pub struct Row {
     /// How it works, in a sentence.
     pub summary: &'static str,
     /// Makes it, or says what it needs and does not have.
-    pub build: fn(&Arc<Workbench>) -> Result<Box<dyn Strategy>, String>,
+    pub build: Build,
 }
 
 /// Every strategy, from the one that loses money to the strictest.

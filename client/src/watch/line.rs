@@ -108,7 +108,9 @@ pub(super) fn gap(gap: &Gap, server: Option<usize>, paint: Paint) -> String {
                 "events between {after_sequence} and {next_sequence} are gone: the server holds no more than its ring"
             )
         }
-        GapReason::EpochChanged => "the server was restarted: what its last run did at the end is not told".to_owned(),
+        GapReason::EpochChanged => {
+            format!("the server was restarted: what its last run did after event {after_sequence} is not told")
+        }
         GapReason::Cleared => "the timeline was cleared".to_owned(),
         GapReason::Unspecified => format!("events between {after_sequence} and {next_sequence} are missing"),
     };

@@ -62,6 +62,11 @@ struct Slice {
 }
 
 impl Perfetto {
+    /// An empty trace of so many servers.
+    pub(super) fn new(servers: usize) -> Self {
+        Self { clocks: Clocks::of(servers), ..Self::default() }
+    }
+
     fn push(&mut self, event: &Value, out: &mut String) {
         out.push_str(if self.begun { ",\n" } else { OPENING });
         out.push_str(&event.to_string());

@@ -39,7 +39,7 @@ impl Format {
         match self {
             Self::Line(paint) => Box::new(Transcript::new(addresses, paint)),
             Self::Ndjson => Box::new(Ndjson),
-            Self::Perfetto => Box::new(Perfetto::default()),
+            Self::Perfetto => Box::new(Perfetto::new(addresses.len())),
         }
     }
 }

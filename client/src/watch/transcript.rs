@@ -38,7 +38,7 @@ impl Transcript {
         Self {
             paint,
             servers: addresses.iter().map(server).collect(),
-            clocks: Clocks::default(),
+            clocks: Clocks::of(addresses.len()),
             order: Order::default(),
             board: Board::default(),
             headed: false,

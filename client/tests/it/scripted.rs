@@ -126,6 +126,15 @@ impl AccountService for Script {
         Err(Status::unimplemented("not scripted"))
     }
 
+    type DeductStreamStream = tokio_stream::Pending<Result<DeductStreamResponse, Status>>;
+
+    async fn deduct_stream(
+        &self,
+        _: Request<tonic::Streaming<DeductStreamRequest>>,
+    ) -> Result<Response<Self::DeductStreamStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn deposit(&self, _: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }

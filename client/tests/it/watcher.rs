@@ -94,8 +94,14 @@ async fn what_is_recorded_is_replayed_the_same() {
 async fn servers_are_merged_and_told_apart() {
     let one = Script::default().sessions([vec![Ok(span("a", 2)), Ok(span("a", 4))]]).lingering().serve().await;
     let two = Script::default().sessions([vec![Ok(span("b", 3)), Ok(span("b", 5))]]).lingering().serve().await;
-    let addresses = ["--addr", one.address(), "--addr", two.address()];
-    let output = timeline(&[&addresses[..], &["--retained", "--limit", "4"]].concat()).await;
+    let recording = tempfile::NamedTempFile::new().unwrap();
+    let recording = recording.path().to_str().unwrap();
+    let servers = ["--addr", one.address(), "--addr", two.address()];
+    let rest = ["--retained", "--limit", "4", "--record", recording];
+    let live = timeline(&[&servers[..], &rest].concat()).await;
+    assert!(live.status.success(), "{live:?}");
+    // Replayed without a pause, so that no slow machine can put a silence between the servers.
+    let output = timeline(&["--replay", recording, "--speed", "max"]).await;
     let text = stdout(&output);
     for told in ["-- srv 1: epoch a of host-a", "-- srv 2: epoch b of host-b", "committed 1.00@v5"] {
         assert!(text.contains(told), "{text}");

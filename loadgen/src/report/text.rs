@@ -110,8 +110,10 @@ fn with_reasons(report: &Report) -> String {
 }
 
 fn remarks(report: &Report) -> Vec<String> {
-    // One witness per overwriter: a write far behind the others destroys dozens, all with the same words.
+    // The plain ones first, in which both had read the same; and one per overwriter, because a write far behind the others
+    // destroys dozens, all with the same words.
     let mut witnesses = report.lost_updates.clone();
+    witnesses.sort_by_key(|pair| pair.victim.version_before != pair.overwriter.version_before);
     witnesses.dedup_by_key(|pair| pair.overwriter.version);
     witnesses.truncate(WITNESSES);
     let untold = report.lost_updates.len() - witnesses.len();

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use zbl_proto::{
     REPLAYED_KEY,
     v1::{self, account_service_server::AccountService},
 };
 
-use super::{convert, deadline::within, status::status, timeline::Watch};
+use super::{convert, deadline::within, deduct_stream, status::status, timeline::Watch};
 use crate::{
     account::{Direction, Receipt},
     error::Error,
@@ -84,6 +84,17 @@ impl AccountService for AccountRpc {
         let receipt = self.apply(&request, order).await?;
         let replayed = receipt.is_replay();
         Ok(answer(convert::deduct_response(receipt), replayed))
+    }
+
+    type DeductStreamStream = deduct_stream::Answers;
+
+    async fn deduct_stream(
+        &self,
+        request: Request<Streaming<v1::DeductStreamRequest>>,
+    ) -> Result<Response<Self::DeductStreamStream>, Status> {
+        let answers =
+            deduct_stream::answer(Arc::clone(&self.ledger), request.into_inner(), self.watch.stopping.clone());
+        Ok(Response::new(answers))
     }
 
     async fn deposit(&self, request: Request<v1::DepositRequest>) -> Result<Response<v1::DepositResponse>, Status> {

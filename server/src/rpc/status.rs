@@ -46,7 +46,7 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
-const fn code_and_reason(error: &Error) -> (Code, Reason) {
+pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
     match error {
         Error::Invalid(Invalid { reason, .. }) => (
             Code::InvalidArgument,

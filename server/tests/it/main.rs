@@ -11,5 +11,6 @@ mod facade;
 mod idempotency;
 mod lab;
 mod schedules;
+mod stream;
 mod timeline;
 mod wire;

@@ -1,12 +1,17 @@
 //! `loadgen attack` as a process, and what its result file says.
 
-use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::Value;
 use test_support::Process;
 
 use super::{
-    checks::{ensure, hundredths},
+    checks::{Checks, ensure, hundredths},
     stage::{Ended, Stage, argument},
 };
 use crate::command::{Failure, line};
@@ -86,6 +91,39 @@ pub(crate) fn ensure_accounted_loss(result: &Value) -> Result<(), Failure> {
     let pairs = result["lost_updates"].as_array().map(Vec::as_slice).unwrap_or_default();
     let sum = pairs.iter().map(|pair| amount(&pair["amount"])).sum::<Result<i64, Failure>>()?;
     ensure(lost > 0 && sum == lost, || format!("lost {lost}, the pairs add up to {sum} (hundredths): {result}"))
+}
+
+/// The runs of a result file with several.
+pub(crate) fn runs(file: &Path) -> Result<Vec<Value>, Failure> {
+    let unreadable = |error: String| Failure::Failed(format!("{}: {error}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
+    let result: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    result["runs"].as_array().cloned().ok_or_else(|| unreadable(format!("no runs in {text}")))
+}
+
+/// Checks that every run whose strategy has this guarantee is CLEAN and sold what there was; there must be these.
+pub(crate) fn check_clean(checks: &mut Checks, place: &str, runs: &[Value], guarantee: &str, names: &[&str]) {
+    let found: Vec<&Value> = runs.iter().filter(|run| run["guarantee"] == guarantee).collect();
+    for name in names.iter().filter(|name| !found.iter().any(|run| run["strategy"] == **name)) {
+        checks.fail(&format!("{name} on {place}"), &format!("no run of it among those that promise {guarantee}"));
+    }
+    for run in found {
+        let name = run["strategy"].as_str().unwrap_or_default();
+        checks.check_and_note(&format!("{name} on {place} is CLEAN and sells what there was"), || {
+            ensure_clean(run)?;
+            sold_what_there_was(run)
+        });
+    }
+}
+
+/// Fails unless exactly the affordable deductions were acknowledged, or fewer and some were refused for contention.
+fn sold_what_there_was(result: &Value) -> Result<String, Failure> {
+    let [sold, affordable, contended] =
+        [&result["acknowledged"]["count"], &result["affordable"], &result["failed"]["CONTENDED"]]
+            .map(|count| count.as_u64().unwrap_or_default());
+    let is_right = affordable > 0 && (sold == affordable || (sold < affordable && contended > 0));
+    ensure(is_right, || format!("sold {sold} of {affordable}, {contended} refused for contention: {result}"))?;
+    Ok(format!("(sold {sold}, {contended} refused for contention)"))
 }
 
 /// An amount of a result file, in hundredths.

@@ -145,7 +145,10 @@ fn list_strategies(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     let expected: [(&str, &[&str]); 3] =
         [("GUARANTEE_LOSES_UPDATES", &["none"]), ("GUARANTEE_ONE_PROCESS", &["mutex"]), ("GUARANTEE_ALWAYS", &ALWAYS)];
     for (guarantee, names) in expected {
-        ensure(named(guarantee) == names, || format!("{guarantee}: {:?}, expected {names:?}", named(guarantee)))?;
+        let named = named(guarantee);
+        ensure(names.iter().all(|name| named.contains(name)), || {
+            format!("{guarantee}: {named:?} lacks some of {names:?}")
+        })?;
     }
     ensure(answer["store"] == "sqlite", || answer.to_string())
 }

@@ -1,22 +1,24 @@
 //! Two servers on one database. A mutex guards the memory of one process only, and loses; what the database itself
 //! guards does not.
 
+use std::time::Duration;
+
 use test_support::fresh_database;
 
 use super::{
-    attack::{Attack, Finished, ensure_accounted_loss, ensure_clean},
-    checks::{Checks, ensure},
-    stage::{Server, Stage},
+    attack::{Attack, Finished, check_clean, ensure_accounted_loss, ensure_clean, runs},
+    checks::Checks,
+    stage::{Server, Stage, argument},
 };
 use crate::command::Failure;
 
-/// The strategies that promise never to overwrite, with any number of servers; `ListStrategies` must name the same.
+/// The strategies that promise never to overwrite, with any number of servers, and need nothing but the database.
 pub(super) const ALWAYS: [&str; 4] = ["optimistic", "pessimistic", "atomic", "serializable"];
 
 /// The race is wide: of a hundred workers on two servers, some overwrite in practically every attack.
 const TRIES: u32 = 5;
-/// What the opening balance pays for.
-const AFFORDABLE: u64 = 100;
+/// One attack takes some tens of seconds on an idle machine, in a debug build; this is one for each strategy.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let url = fresh_database()?;
@@ -39,23 +41,17 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
         let attack = Attack::start(stage, "one-mutex", &servers[..1], &["--strategy", "mutex"])?;
         ensure_clean(&attack.finish()?.expect(0, "CLEAN")?.result)
     });
-    for strategy in ALWAYS {
-        checks.check_and_note(&format!("{strategy} on two servers is CLEAN"), || {
-            let name = format!("two-{strategy}");
-            let attack = Attack::start(stage, &name, &servers, &["--strategy", strategy])?;
-            let Finished { result, .. } = attack.finish()?.expect(0, "CLEAN")?;
-            ensure_clean(&result)?;
-            sold_what_there_was(&result)
-        });
-    }
+    let mut compared = Vec::new();
+    checks.check("compare attacks every strategy over both servers, none is caught", || {
+        let file = stage.path("two-servers.json");
+        let mut compare = stage.command("loadgen", &["compare", "--json", &argument(&file)]);
+        for server in servers {
+            compare.args(["--addr", &server.to_string()]);
+        }
+        stage.run(compare, COMPARE_TIMEOUT)?.expect(0)?;
+        compared = runs(&file)?;
+        Ok(())
+    });
+    check_clean(checks, "two servers", &compared, "ALWAYS", &ALWAYS);
     Ok(())
-}
-
-/// Fails unless exactly the affordable deductions were acknowledged, or fewer and some were refused for contention.
-pub(super) fn sold_what_there_was(result: &serde_json::Value) -> Result<String, Failure> {
-    let sold = result["acknowledged"]["count"].as_u64().unwrap_or_default();
-    let contended = result["failed"]["CONTENDED"].as_u64().unwrap_or_default();
-    let is_right = sold == AFFORDABLE || (sold < AFFORDABLE && contended > 0);
-    ensure(is_right, || format!("sold {sold} of {AFFORDABLE}, {contended} refused for contention: {result}"))?;
-    Ok(format!("(sold {sold}, {contended} refused for contention)"))
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::watch::sample::{self, event, lost_update, span};
 
 fn trace(events: Vec<StreamTimelineResponse>) -> Vec<Value> {
-    let mut perfetto = Perfetto::default();
+    let mut perfetto = Perfetto::new(1);
     let mut text = String::new();
     for event in events {
         perfetto.take(Arrival { arrived_us: 5_000_000, source: 0, news: News::Event(event) }, &mut text);
@@ -116,7 +116,7 @@ fn nothing_and_gaps_are_traces_too() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut perfetto = Perfetto::default();
+    let mut perfetto = Perfetto::new(1);
     let mut text = String::new();
     for number in 0..40_000_i64 {
         let span =

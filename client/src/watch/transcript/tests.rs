@@ -85,7 +85,7 @@ fn the_stream_itself_is_told() {
 -- lanes: L lock wait, R read, C compute, W write, # commit, | in between
       at ms  lanes        lane   user  strategy      phase      try  request     took ms  what
 -- epoch fedcba98 of host-1
--- GAP  the server was restarted: what its last run did at the end is not told
+-- GAP  the server was restarted: what its last run did after event 4099 is not told
 ",
     );
 }

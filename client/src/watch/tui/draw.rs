@@ -109,6 +109,7 @@ fn header(app: &App, below: usize) -> [Row; 2] {
     let cause = match live.last_gap {
         Some(GapReason::EpochChanged) => " (the last: server restarted)",
         Some(GapReason::SlowReader) => " (the last: this watcher was too slow)",
+        Some(GapReason::Cleared) => " (the last: cleared by the lab)",
         Some(GapReason::Unspecified) | None => "",
     };
     let gaps = (format!("gaps {}{cause}", live.totals.gaps), if live.totals.gaps > 0 { RACE } else { PLAIN });

@@ -112,7 +112,7 @@ impl Scene {
             epoch: String::new(),
             link: Link::Connecting,
         };
-        Self { servers: addresses.iter().map(server).collect(), ..Self::default() }
+        Self { servers: addresses.iter().map(server).collect(), clocks: Clocks::of(addresses.len()), ..Self::default() }
     }
 
     /// Takes in what arrived.

@@ -199,12 +199,12 @@ fn the_stream_is_told() {
     app.take(Arrival { arrived_us: 1, source: 0, news: News::Event(sample::gap()) });
     let news = News::Disconnected { error: "Unavailable: gone".to_owned(), retry_in_ms: 93 };
     app.take(Arrival { arrived_us: 1, source: 0, news });
-    let drawn = text(&mut app, 120, 8);
+    let drawn = text(&mut app, 150, 8);
     assert!(
         drawn.starts_with("LIVE  CONNECTION LOST, trying again in 93 ms  18/s  gaps 1 (the last: server restarted)"),
         "{drawn}"
     );
-    assert!(drawn.contains("epoch fedcba98 (Un"), "{drawn}");
+    assert!(drawn.contains("epoch fedcba98 (Unavailable: gone)"), "{drawn}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 use zbl_client::{Client, Money, Reason};
 use zbl_proto::ERROR_DOMAIN;
@@ -212,6 +212,15 @@ impl AccountService for Fake {
     }
 
     async fn deposit(&self, _: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    type DeductStreamStream = tokio_stream::Empty<Result<DeductStreamResponse, Status>>;
+
+    async fn deduct_stream(
+        &self,
+        _: Request<Streaming<DeductStreamRequest>>,
+    ) -> Result<Response<Self::DeductStreamStream>, Status> {
         Err(Status::unimplemented("not attacked"))
     }
 

@@ -1,0 +1,78 @@
+//! `DeductStream`: many deductions over one call.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use uuid::Uuid;
+use zbl_proto::v1::{DeductRequest, DeductStreamRequest, DeductStreamResponse, deduct_stream_response::Outcome};
+
+use crate::app::{Database, Served, money};
+
+fn item(user_id: i64, amount: &str, request_id: &str) -> DeductStreamRequest {
+    let (amount, request_id, strategy) = (amount.to_owned(), request_id.to_owned(), "batched".to_owned());
+    DeductStreamRequest { deduct: Some(DeductRequest { user_id, amount, request_id, strategy }) }
+}
+
+fn outcome(answer: &DeductStreamResponse) -> Result<i64, &str> {
+    match answer.outcome.as_ref().unwrap() {
+        Outcome::Receipt(receipt) => Ok(receipt.version),
+        Outcome::Error(error) => Err(&error.reason),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_answered_one_by_one_whatever_becomes_of_the_others() {
+    for database in Database::each() {
+        let served = Served::start(&database.url, &[]).await;
+        let user_id = served.bench.account("100.00").await;
+        let id = || Uuid::new_v4().to_string();
+        let (twice, good) = (id(), (0..5).map(|_| id()).collect::<Vec<_>>());
+        let mut items: Vec<_> = good.iter().map(|id| item(user_id, "10.00", id)).collect();
+        items.extend([item(user_id, "1.00", &twice), item(user_id, "1.00", &twice)]);
+        let bad =
+            [(item(user_id, "1000.00", &id()), "INSUFFICIENT_BALANCE"), (item(404, "1", &id()), "ACCOUNT_NOT_FOUND")];
+        let worse =
+            [(item(user_id, "x", &id()), "INVALID_AMOUNT"), (item(user_id, "1", "not-a-uuid"), "INVALID_REQUEST_ID")];
+        let expected: HashMap<String, &str> = bad
+            .iter()
+            .chain(&worse)
+            .map(|(item, reason)| (item.deduct.as_ref().unwrap().request_id.clone(), *reason))
+            .collect();
+        items.extend(bad.into_iter().chain(worse).map(|(item, _)| item));
+        let count = items.len();
+
+        let answers = served.account().deduct_stream(stream::iter(items)).await.unwrap().into_inner();
+        let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+        assert_eq!(answers.len(), count);
+        for answer in &answers {
+            match expected.get(&answer.request_id) {
+                Some(reason) => assert_eq!(outcome(answer), Err(*reason)),
+                None => assert!(outcome(answer).is_ok(), "{answer:?}"),
+            }
+        }
+        let repeats: Vec<_> = answers.iter().filter(|answer| answer.request_id == twice).collect();
+        assert_eq!(outcome(repeats[0]), outcome(repeats[1]));
+        assert_eq!(repeats.iter().filter(|answer| answer.replayed).count(), 1);
+        assert_eq!(served.bench.balance(user_id).await, money("49.00"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_while_the_stream_is_open_and_a_stop_ends_it() {
+    let database = Database::sqlite();
+    let mut served = Served::start(&database.url, &["--shutdown-grace", "1h"]).await;
+    let user_id = served.bench.account("100.00").await;
+    let (send, items) = mpsc::channel(8);
+    let mut answers = served.account().deduct_stream(ReceiverStream::new(items)).await.unwrap().into_inner();
+    for version in 2..5 {
+        let id = Uuid::new_v4().to_string();
+        send.send(item(user_id, "10.00", &id)).await.unwrap();
+        let answer = answers.next().await.unwrap().unwrap();
+        assert_eq!((answer.request_id.as_str(), outcome(&answer)), (id.as_str(), Ok(version)));
+    }
+    served.ask_to_stop();
+    assert!(answers.next().await.is_none(), "the open stream would hold the server");
+    served.stopped().await;
+}
