@@ -55,6 +55,8 @@ pub enum Reason {
     CircuitOpen,
     /// The backend was down before anything was written.
     BackendDown,
+    /// The server is shutting down and ends its streams.
+    ShuttingDown,
     /// The deadline passed or the link broke while a commit was under way.
     OutcomeUnknown,
     /// A bug in the service.
@@ -63,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
@@ -85,6 +87,7 @@ impl Reason {
         Self::Overloaded,
         Self::CircuitOpen,
         Self::BackendDown,
+        Self::ShuttingDown,
         Self::OutcomeUnknown,
         Self::Bug,
     ];
@@ -113,6 +116,7 @@ impl Reason {
             Self::Overloaded => "OVERLOADED",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::BackendDown => "BACKEND_DOWN",
+            Self::ShuttingDown => "SHUTTING_DOWN",
             Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::Bug => "BUG",
         }

@@ -3,7 +3,6 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,7 +28,7 @@ use crate::{
     healthcheck::reachable,
     http,
     ledger::{self, Ledger},
-    listeners::Listeners,
+    listeners::{Addresses, Listeners},
     rpc::{AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
     store::{
         self, Store,
@@ -107,6 +106,7 @@ impl App {
         };
         let limits = ledger::Limits {
             max_attempts: config.max_attempts,
+            operation_timeout: config.operation_timeout,
             settle_timeout: config.settle_timeout,
             max_in_flight: MAX_IN_FLIGHT,
         };
@@ -147,7 +147,7 @@ impl App {
         let (stop, stopping) = watch::channel(false);
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
-        let bound = listeners.grpc.local_addr().map_err(failed)?;
+        let bound = listeners.addresses().map_err(failed)?;
         let handlers = self.handlers(bound, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
@@ -168,7 +168,12 @@ impl App {
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
-            served = async { tokio::try_join!(grpc, http) } => served.map(drop),
+            served = async {
+                tokio::try_join!(grpc, http)?;
+                // Changes whose callers have gone still run to their end.
+                self.ledger.drained().await;
+                Ok(())
+            } => served,
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -177,7 +182,7 @@ impl App {
     }
 
     /// The handlers that both ports share.
-    fn handlers(&self, bound: SocketAddr, stopping: &watch::Receiver<bool>) -> Handlers {
+    fn handlers(&self, bound: Addresses, stopping: &watch::Receiver<bool>) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
         let watch = Watch {
             timeline: Arc::clone(&timeline),
@@ -188,12 +193,12 @@ impl App {
         let lab = Lab {
             ledger: Arc::clone(&self.ledger),
             instance: self.config.instance.clone(),
-            own_address: reachable(bound),
+            own_address: reachable(bound.grpc),
             started: self.started,
             stopping: stopping.clone(),
             attacks: Arc::new(Semaphore::new(1)),
         };
-        let access = LabAccess::of(bound.ip(), self.config.lab_token.clone());
+        let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), watch)),
             lab: Arc::new(LabRpc::new(lab, access)),
@@ -207,12 +212,18 @@ impl App {
         handlers: Handlers,
         mut stopping: watch::Receiver<bool>,
     ) -> Result<(), Error> {
+        let bound = listener.local_addr().map_err(failed)?.ip();
         let store = Arc::clone(&self.ledger.bench().store);
         let check = move || {
             let store = Arc::clone(&store);
-            async move { store.ping().await.map_err(|error| error.to_string()) }
+            async move {
+                store.ping().await.map_err(|error| {
+                    tracing::warn!("not ready: {error}");
+                    "the database does not answer; the server's log says why".to_owned()
+                })
+            }
         };
-        let router = http::router(check, http::facade(handlers));
+        let router = http::router(check, http::facade(handlers, bound));
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await

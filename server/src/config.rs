@@ -59,6 +59,8 @@ pub struct Config {
     pub lock_wait: Duration,
     /// How long a call may wait for a database connection.
     pub pool_wait: Duration,
+    /// How long one call may go on making attempts.
+    pub operation_timeout: Duration,
     /// How long the server tries to learn the fate of its own lost COMMIT.
     pub settle_timeout: Duration,
     /// How long an operation stays in its compute phase; zero outside the lab.
@@ -114,6 +116,7 @@ impl Config {
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,
             pool_wait: read.time(&POOL_WAIT, time(SHORTEST_WAIT))?,
+            operation_timeout: read.time(&OPERATION_TIMEOUT, time(SHORTEST_WAIT))?,
             settle_timeout: read.time(&SETTLE_TIMEOUT, time(SHORTEST_WAIT))?,
             compute_delay: read.time(&COMPUTE_DELAY, time(Duration::ZERO))?,
             timeline_capacity: read.value(&TIMELINE_CAPACITY, number(FEWEST_EVENTS..=MOST_EVENTS))? as usize,

@@ -124,7 +124,7 @@ impl Demo {
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(app.serve(listeners, async { _ = stopped.await }));
 
-        let Shutdown { asked, .. } = Shutdown::listen()?;
+        let Shutdown { asked, insisted } = Shutdown::listen()?;
         let (stopper, stop) = attack::stop();
         let interrupted = tokio::spawn(async move {
             let _ = asked.await;
@@ -132,7 +132,10 @@ impl Demo {
         });
         let stage =
             Stage { clients: clients(addresses.grpc)?, timeline, stop, compute_delay: self.config.compute_delay };
-        let shown = stage.perform(store).await;
+        let shown = tokio::select! {
+            shown = stage.perform(store) => shown,
+            Ok(()) = insisted => Err(Error::Interrupted),
+        };
         let outcome = match shown {
             Ok(runs) => conclude_all(&runs, json),
             Err(error) => Err(error),

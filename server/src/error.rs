@@ -42,6 +42,9 @@ pub enum Error {
         /// Which of the two ways it came about.
         cause: UnknownCause,
     },
+    /// The server is shutting down and ends its streams. Nothing was changed.
+    #[error("the server is shutting down")]
+    Stopping,
     /// The lab's calls are off here. Nothing was changed.
     #[error("{0}")]
     LabRefused(LabRefusal),

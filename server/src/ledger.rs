@@ -8,6 +8,7 @@
 
 mod accounts;
 mod settle;
+mod tries;
 
 use std::{
     future::Future,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use rand::Rng;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 pub use self::{
     accounts::Opened,
@@ -41,6 +42,8 @@ const BACKOFF_MOST: Duration = Duration::from_millis(64);
 pub struct Limits {
     /// The most attempts at one change.
     pub max_attempts: u32,
+    /// How long one call may go on making attempts; the last one is not cut off.
+    pub operation_timeout: Duration,
     /// How long the fate of a lost commit is asked for.
     pub settle_timeout: Duration,
     /// The most changes at a time, running or waiting; more are refused as overload before they touch anything.
@@ -64,7 +67,8 @@ struct Registered {
 
 /// Why a failed attempt is made again, or what the call ends in.
 enum Next {
-    Again(String),
+    /// Again, or where there may be no further attempt, this.
+    Again(Error),
     End(Result<Receipt, Error>),
 }
 
@@ -134,12 +138,23 @@ impl Ledger {
             return Err(Error::Overloaded(format!("{} changes are in flight already", self.limits.max_in_flight)));
         };
         let work = work(Arc::clone(self));
-        let task = tokio::spawn(async move {
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
             let result = work.await;
             drop(room);
-            result
+            // Whoever waits for the answer logs what has to be logged; nobody else would.
+            if let Err(Err(error @ (Error::Bug(_) | Error::OutcomeUnknown { .. }))) = answer.send(result) {
+                tracing::error!("of an operation whose caller had gone: {error}");
+            }
         });
-        task.await.map_err(|error| Error::Bug(format!("the operation's task ended early: {error}")))?
+        answered.await.unwrap_or_else(|_| Err(Error::Bug("the operation's task ended early".to_owned())))
+    }
+
+    /// Waits until no change is in flight.
+    pub async fn drained(&self) {
+        let all = u32::try_from(self.limits.max_in_flight).unwrap_or(u32::MAX);
+        // Nobody closes the semaphore, so this cannot fail.
+        let _ = self.in_flight.acquire_many(all).await;
     }
 
     async fn run(&self, change: Change, row: &'static Row) -> Result<Receipt, Error> {
@@ -150,17 +165,18 @@ impl Ledger {
         let strategy =
             built.as_ref().map_err(|reason| Error::StrategyUnavailable { name: row.name, reason: reason.clone() })?;
         let lane = self.bench.timeline.lane(change.user_id);
+        let until = Instant::now() + self.limits.operation_timeout;
         for attempt in 1.. {
             let operation = Operation::new(Arc::clone(&self.bench), change, row.name, attempt, lane.number());
-            let failure = match strategy.attempt(&operation).await {
-                Ok(receipt) => return Ok(receipt),
-                Err(failure) => failure,
-            };
-            match self.after(&change, failure, attempt).await {
+            let next =
+                match attempt_and_settle(&**strategy, &operation, |f| self.after(&change, f, attempt, until)).await {
+                    Next::Again(error) if attempt >= self.limits.max_attempts || Instant::now() >= until => {
+                        Next::End(self.first_known(&change, error, until).await)
+                    }
+                    next => next,
+                };
+            match next {
                 Next::End(result) => return result,
-                Next::Again(reason) if attempt >= self.limits.max_attempts => {
-                    return self.first_known(&change, Error::Contended { attempts: attempt, reason }).await;
-                }
                 Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
             }
         }
@@ -168,23 +184,24 @@ impl Ledger {
     }
 
     /// What follows a failed attempt. The attempt's transaction is rolled back by now, or lost with its link.
-    async fn after(&self, change: &Change, failure: Failure, attempt: u32) -> Next {
+    async fn after(&self, change: &Change, failure: Failure, attempts: u32, until: Instant) -> Next {
         use store::Error as Store;
+        let contended = |reason| Next::Again(Error::Contended { attempts, reason });
         match failure {
             // Perhaps a repeat of a request that was applied, and that is why the money is gone.
-            Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into()).await),
+            Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into(), until).await),
             Failure::RefusedForGood(refusal) => Next::End(Err(refusal.into())),
-            Failure::Overtaken(reason) => Next::Again(reason.to_owned()),
-            Failure::Store(Store::Contended(reason)) => Next::Again(reason),
+            Failure::Overtaken(reason) => contended(reason.to_owned()),
+            Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
-            Failure::Store(Store::Lost(reason)) => Next::Again(reason),
+            Failure::Store(Store::Lost(reason)) => Next::Again(Error::BackendDown(reason)),
             // The request id is there, or another writer took the version.
-            Failure::Store(Store::Duplicate(reason)) => match self.repeated(change).await {
+            Failure::Store(Store::Duplicate(reason)) => match self.repeated(change, until).await {
                 Ok(Some(receipt)) => Next::End(Ok(receipt)),
-                Ok(None) => Next::Again(reason),
+                Ok(None) => contended(reason),
                 Err(error) => Next::End(Err(error)),
             },
-            Failure::Store(Store::CommitLost(reason)) => self.after_lost_commit(change, attempt, reason).await,
+            Failure::Store(Store::CommitLost(reason)) => self.after_lost_commit(change, attempts, reason).await,
             Failure::Store(error) => Next::End(Err(backend(error))),
         }
     }
@@ -192,37 +209,58 @@ impl Ledger {
     /// The lost commit is settled under the row lock: found, it happened; not found, it never will.
     async fn after_lost_commit(&self, change: &Change, attempts: u32, reason: String) -> Next {
         let until = Instant::now() + self.limits.settle_timeout;
-        for look in 1.. {
-            match self.entry_under_lock(change.user_id, change.request_id).await {
-                Ok(Some(entry)) => {
-                    return Next::End(
-                        change.receipt_of(entry).map(|receipt| Receipt { attempts, ..receipt }).map_err(Error::from),
-                    );
+        let fate = tokio::time::timeout_at(until.into(), async {
+            let mut looks = 0;
+            loop {
+                looks += 1;
+                match self.entry_under_lock(change.user_id, change.request_id, until).await {
+                    Ok(entry) => return entry,
+                    // The time limit around this bounds it.
+                    Err(_) => tokio::time::sleep(backoff(looks)).await,
                 }
-                Ok(None) => return Next::Again(reason),
-                Err(error) if Instant::now() >= until => {
-                    let reason = format!("{reason}; and it could not be looked up: {error}");
-                    return Next::End(Err(Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost }));
-                }
-                Err(_) => tokio::time::sleep(backoff(look)).await,
+            }
+        });
+        match fate.await {
+            Ok(Some(entry)) => {
+                let receipt = change.receipt_of(entry).map(|receipt| Receipt { attempts, ..receipt });
+                Next::End(receipt.map_err(Error::from))
+            }
+            Ok(None) => Next::Again(Error::BackendDown(reason)),
+            Err(_) => {
+                let reason = format!("{reason}; and it could not be looked up within {:?}", self.limits.settle_timeout);
+                Next::End(Err(Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost }))
             }
         }
-        Next::End(Err(Error::Bug("settling is not bounded".to_owned())))
     }
 
     /// The receipt of the same request applied before, or else `error`.
-    async fn first_known(&self, change: &Change, error: Error) -> Result<Receipt, Error> {
-        self.repeated(change).await?.ok_or(error)
+    async fn first_known(&self, change: &Change, error: Error, until: Instant) -> Result<Receipt, Error> {
+        self.repeated(change, until).await?.ok_or(error)
     }
 
     /// The receipt of the same request, if it was applied before.
-    async fn repeated(&self, change: &Change) -> Result<Option<Receipt>, Error> {
-        match self.entry_under_lock(change.user_id, change.request_id).await {
+    async fn repeated(&self, change: &Change, until: Instant) -> Result<Option<Receipt>, Error> {
+        match self.entry_under_lock(change.user_id, change.request_id, until).await {
             Ok(entry) => Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?),
             // There is no account, so nothing can be journaled for it.
             Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// One attempt and, where it fails, what follows: both under the strategy's guard.
+async fn attempt_and_settle<F>(strategy: &dyn Strategy, operation: &Operation, after: impl FnOnce(Failure) -> F) -> Next
+where
+    F: Future<Output = Next>,
+{
+    let _guard = match strategy.guard(operation).await {
+        Ok(guard) => guard,
+        Err(failure) => return after(failure).await,
+    };
+    match strategy.attempt(operation).await {
+        Ok(receipt) => Next::End(Ok(receipt)),
+        Err(failure) => after(failure).await,
     }
 }
 

@@ -21,3 +21,4 @@ pub mod shutdown;
 pub mod store;
 pub mod strategy;
 pub mod timeline;
+pub mod waiting;

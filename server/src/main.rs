@@ -16,7 +16,7 @@ use zbl_server::{
     banner::banner,
     cli::{self, Command, Invocation, UsageError},
     config::{self, Config},
-    demo::{Afterwards, Demo, Keep},
+    demo::{self, Afterwards, Demo, Keep},
     healthcheck,
     listeners::Listeners,
     logging,
@@ -71,10 +71,14 @@ fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    let Shutdown { asked, insisted } = Shutdown::listen()?;
+    let Shutdown { mut asked, insisted } = Shutdown::listen()?;
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses()?;
-    let app = App::open(config.clone()).await?;
+    let app = tokio::select! {
+        app = App::open(config.clone()) => app?,
+        // A database that does not answer is waited for; whoever is tired of it may say so.
+        _ = &mut asked => return Ok(()),
+    };
     // Nobody reading it is no reason not to serve.
     let _ = write!(io::stdout(), "{}", banner(&config, app.store_name(), addresses));
     let asked = async { _ = asked.await };
@@ -85,7 +89,11 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let demo = error.downcast_ref::<demo::Error>().and_then(|error| match error {
+        demo::Error::Io(error) => Some(error),
+        _ => None,
+    });
+    error.downcast_ref::<io::Error>().or(demo).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone

@@ -82,6 +82,12 @@ impl Failure {
     }
 }
 
+/// What a strategy holds while an operation runs; dropped, it lets the next one in.
+pub type Guard<'a> = Option<Box<dyn Held + 'a>>;
+
+/// Something that is held until it is dropped.
+pub trait Held: Send + Sync {}
+
 /// A way of keeping concurrent changes apart, or of failing to.
 #[async_trait]
 pub trait Strategy: Send + Sync {
@@ -90,6 +96,15 @@ pub trait Strategy: Send + Sync {
     /// # Errors
     /// [`Failure`]; unless it is [`store::Error::CommitLost`], nothing was changed.
     async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure>;
+
+    /// Takes what keeps the other operations of this process out. It is held from before the attempt until its outcome
+    /// is settled: an attempt whose COMMIT lost its link may still commit, and whoever read meanwhile would read stale.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing was changed.
+    async fn guard<'a>(&'a self, _: &Operation) -> Result<Guard<'a>, Failure> {
+        Ok(None)
+    }
 
     /// How many operations wait for a lock that this strategy keeps in this process.
     fn waiting(&self) -> usize {

@@ -16,7 +16,10 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::account::{Money, State};
+use crate::{
+    account::{Money, State},
+    waiting::Waiting,
+};
 
 /// The phases of an operation, in the order they come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,7 +169,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Timeline {
-    /// The most events one [`Batch`] carries: it bounds the time the ring is locked for one reader.
+    /// The most events one call looks at, whether they concern the reader or not: it bounds the time the ring is locked.
     const BATCH: usize = 512;
 
     /// An empty timeline that holds at most `capacity` events.
@@ -236,19 +239,28 @@ impl Timeline {
     pub fn after(&self, sequence: u64, user_id: i64) -> Batch {
         let ring = lock(&self.ring);
         let oldest = ring.newest + 1 - ring.events.len() as u64;
-        let missed = (sequence + 1 < oldest).then_some(Missed { before: oldest, cleared: sequence < ring.cleared });
+        let missed = (sequence.saturating_add(1) < oldest)
+            .then_some(Missed { before: oldest, cleared: sequence < ring.cleared });
         let from = sequence.max(oldest - 1).min(ring.newest);
         let mut batch = Batch { events: Vec::new(), up_to: from, missed };
-        for event in ring.events.iter().skip((from + 1 - oldest) as usize) {
-            if batch.events.len() == Self::BATCH {
-                break;
-            }
+        for event in ring.events.iter().skip((from + 1 - oldest) as usize).take(Self::BATCH) {
             batch.up_to += 1;
             if user_id == 0 || event.user_id() == user_id {
                 batch.events.push((batch.up_to, event.clone()));
             }
         }
         batch
+    }
+
+    /// Every event held that was recorded after `sequence` and by now, and that concerns `user_id` (0: all).
+    pub fn retained(&self, sequence: u64, user_id: i64) -> impl Iterator<Item = (u64, Event)> {
+        let (mut after, until) = (sequence.max(self.first_held()), self.newest());
+        let batches = std::iter::from_fn(move || {
+            let batch = (after < until).then(|| self.after(after, user_id))?;
+            after = batch.up_to;
+            Some(batch.events)
+        });
+        batches.flatten().take_while(move |(sequence, _)| *sequence <= until)
     }
 
     /// Waits until there is an event after `sequence`.
@@ -303,24 +315,6 @@ impl Drop for Lane<'_> {
                 lanes.remove(&self.user_id);
             }
         }
-    }
-}
-
-/// Counts a task among those that wait, until dropped.
-#[derive(Debug)]
-pub struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    /// Counts the caller in.
-    pub fn begin(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Self(counter)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -386,7 +380,7 @@ mod tests {
     fn a_position_from_the_future_reads_nothing() {
         let timeline = Timeline::new(2);
         timeline.record(span(1));
-        let batch = timeline.after(u64::MAX - 1, 0);
+        let batch = timeline.after(u64::MAX, 0);
         assert_eq!((batch.events.len(), batch.up_to), (0, 1));
     }
 

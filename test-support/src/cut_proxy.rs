@@ -1,6 +1,7 @@
-//! A TCP proxy in front of a MySQL server that can cut the link around a COMMIT: before the server sees it, or behind it,
-//! when the server has committed and the client will never be told. It follows the packets on the way to the server and
-//! changes none; what it does not cut, it passes on untouched. TLS and compression would hide the COMMIT from it.
+//! A TCP proxy in front of a MySQL server that can cut the link around a COMMIT: before the server sees it, behind it,
+//! when the server has committed and the client will never be told, or while it is on its way. It follows the packets on
+//! the way to the server and changes none; what it does not cut, it passes on untouched. TLS and compression would hide
+//! the COMMIT from it.
 
 use std::{
     collections::HashMap,
@@ -9,6 +10,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -21,6 +23,8 @@ const LINKS_MAX: usize = 256;
 /// A command no longer than this is looked at, "COMMIT" in any dress is shorter.
 const COMMIT_LENGTH_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server answers a COMMIT within a few flushes of its disk; a loaded machine with a slow disk needs more.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const COM_QUERY: u8 = 0x03;
 /// What stands before the text when the client can send query attributes and sends none.
 const NO_QUERY_ATTRIBUTES: [u8; 2] = [0, 1];
@@ -32,6 +36,10 @@ pub enum Cut {
     BeforeCommit,
     /// The server commits and answers; the answer never arrives.
     BehindCommit,
+    /// The client's side is lost while the COMMIT is on its way: the server keeps the transaction open, with its locks,
+    /// and commits when [`CutProxy::release_held`] lets the COMMIT arrive. The test says when, for only the test knows
+    /// who is to have met those locks by then.
+    InFlight,
 }
 
 /// What happens to a connection that is made from now on.
@@ -86,12 +94,22 @@ impl CutProxy {
         self.switch.lock().armed = (times > 0).then_some((cut, times));
     }
 
-    /// How many links were cut around a COMMIT since the start.
+    /// How many links were cut around a COMMIT since the start. Each is counted when its COMMIT comes,
+    /// before its client can see it closed.
     pub fn cuts(&self) -> u32 {
         self.switch.lock().cuts
     }
 
-    /// Closes every live link, wherever it is, and returns how many there were.
+    /// Lets every COMMIT that is held [`Cut::InFlight`] arrive, and returns how many of them the server has answered. By
+    /// then they have taken effect, and their links are closed.
+    pub fn release_held(&self) -> usize {
+        // Taken out first: the links that this waits for need the switch.
+        let held = std::mem::take(&mut self.switch.lock().held);
+        held.into_iter().filter_map(|commit| commit.arrive().ok()).count()
+    }
+
+    /// Closes every live link, wherever it is, and returns how many there were. A COMMIT in flight never arrives then,
+    /// and the server rolls back.
     pub fn drop_all(&self) -> usize {
         let state = self.switch.lock();
         state.links.values().for_each(Link::close);
@@ -128,6 +146,7 @@ struct State {
     stopping: bool,
     links: HashMap<u64, Link>,
     links_made: u64,
+    held: Vec<HeldCommit>,
 }
 
 impl Default for State {
@@ -139,6 +158,7 @@ impl Default for State {
             stopping: false,
             links: HashMap::new(),
             links_made: 0,
+            held: Vec::new(),
         }
     }
 }
@@ -168,10 +188,28 @@ impl Switch {
         Some(cut)
     }
 
-    /// Closes a link and counts it; counted first, so that whoever sees the link closed finds it counted.
-    fn cut(&self, link: &Link) {
-        self.lock().cuts += 1;
-        link.close();
+    /// Counts a cut together with the COMMIT it holds back: whoever finds it counted can release it.
+    fn count(&self, held: Option<HeldCommit>) {
+        let mut state = self.lock();
+        state.cuts += 1;
+        state.held.extend(held);
+    }
+}
+
+/// A COMMIT on its way to the server; the client that sent it is gone.
+#[derive(Debug)]
+struct HeldCommit {
+    packet: Vec<u8>,
+    server: TcpStream,
+    /// Told when the server has answered and the link is closed; disconnected when the link ends without an answer.
+    answered: mpsc::Receiver<()>,
+}
+
+impl HeldCommit {
+    /// Lets it arrive, and waits for the server's answer, [`ANSWER_TIMEOUT`] at most.
+    fn arrive(mut self) -> io::Result<()> {
+        self.server.write_all(&self.packet)?;
+        self.answered.recv_timeout(ANSWER_TIMEOUT).map_err(io::Error::other)
     }
 }
 
@@ -219,20 +257,33 @@ fn serve(client: TcpStream, server: SocketAddr, switch: &Switch) -> io::Result<(
     link.server.set_nodelay(true)?;
     let Some(number) = switch.admit(link.try_clone()?) else { return Ok(()) };
     let answer_is_lost = AtomicBool::new(false);
+    let (tell_answered, answered) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let _ = pass_answers(&link, switch, &answer_is_lost);
+            let passed = pass_answers(&link, &answer_is_lost);
             link.close();
+            if passed.is_ok() {
+                // Only who releases a held COMMIT listens.
+                let _ = tell_answered.send(());
+            }
         });
-        let _ = pass_commands(&link, switch, &answer_is_lost);
-        link.close();
+        let held = pass_commands(&link, switch, &answer_is_lost)
+            .and_then(|packet| Ok(HeldCommit { packet, server: link.server.try_clone()?, answered }));
+        match held {
+            Ok(held) => {
+                switch.count(Some(held));
+                let _ = link.client.shutdown(Shutdown::Both);
+            }
+            Err(_) => link.close(),
+        }
     });
     switch.lock().links.remove(&number);
     Ok(())
 }
 
-/// Passes packets from the client to the server, and looks at each that could be a COMMIT.
-fn pass_commands(link: &Link, switch: &Switch, answer_is_lost: &AtomicBool) -> io::Result<()> {
+/// Passes packets from the client to the server, and looks at each that could be a COMMIT. Returns the one that is to be
+/// held; with an error the link is over.
+fn pass_commands(link: &Link, switch: &Switch, answer_is_lost: &AtomicBool) -> io::Result<Vec<u8>> {
     let (mut client, mut server) = (&link.client, &link.server);
     loop {
         // Three bytes of length, little-endian, then the packet's number; a command begins at number 0.
@@ -243,16 +294,21 @@ fn pass_commands(link: &Link, switch: &Switch, answer_is_lost: &AtomicBool) -> i
         if is_command && length as usize <= COMMIT_LENGTH_MAX {
             packet.resize(4 + length as usize, 0);
             client.read_exact(&mut packet[4..])?;
-            if is_commit(&packet[4..]) {
-                match switch.take_cut() {
-                    Some(Cut::BeforeCommit) => {
-                        switch.cut(link);
-                        return Ok(());
-                    }
-                    // Set before the server can see the COMMIT, and so before it can answer.
-                    Some(Cut::BehindCommit) => answer_is_lost.store(true, Ordering::SeqCst),
-                    None => {}
+            match is_commit(&packet[4..]).then(|| switch.take_cut()).flatten() {
+                Some(Cut::BeforeCommit) => {
+                    switch.count(None);
+                    return Err(io::ErrorKind::ConnectionAborted.into());
                 }
+                // Lost before the server can see the COMMIT, and so before it can answer.
+                Some(Cut::BehindCommit) => {
+                    switch.count(None);
+                    answer_is_lost.store(true, Ordering::SeqCst);
+                }
+                Some(Cut::InFlight) => {
+                    answer_is_lost.store(true, Ordering::SeqCst);
+                    return Ok(packet);
+                }
+                None => {}
             }
             server.write_all(&packet)?;
         } else {
@@ -262,17 +318,16 @@ fn pass_commands(link: &Link, switch: &Switch, answer_is_lost: &AtomicBool) -> i
     }
 }
 
-/// Passes bytes from the server to the client, until they are the answer that is to be lost.
-fn pass_answers(link: &Link, switch: &Switch, answer_is_lost: &AtomicBool) -> io::Result<()> {
+/// Passes bytes from the server to the client, until they are the answer that is to be lost; any other end is an error.
+fn pass_answers(link: &Link, answer_is_lost: &AtomicBool) -> io::Result<()> {
     let (mut client, mut server) = (&link.client, &link.server);
     let mut buffer = [0_u8; 16 * 1024];
     loop {
         let count = server.read(&mut buffer)?;
         if count == 0 {
-            return Ok(());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if answer_is_lost.load(Ordering::SeqCst) {
-            switch.cut(link);
             return Ok(());
         }
         client.write_all(&buffer[..count])?;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
 };
 use zbl_proto::v1::StreamTimelineResponse;
@@ -52,9 +52,11 @@ pub enum Speed {
 #[derive(Debug)]
 pub struct Feed {
     addresses: Vec<String>,
-    arrivals: Receiver<Result<Arrival, WatchError>>,
-    /// Ends the tasks when the feed is dropped.
-    _tasks: JoinSet<()>,
+    arrivals: Receiver<Arrival>,
+    /// Those who send them; they end when the feed is dropped.
+    tasks: JoinSet<Result<(), WatchError>>,
+    /// Why one of them has ended, to be told behind what had arrived by then.
+    failure: Option<WatchError>,
 }
 
 impl Feed {
@@ -75,7 +77,7 @@ impl Feed {
             tasks.spawn(follower.follow(timeline));
         }
         let addresses = clients.iter().map(|client| client.address().to_owned()).collect();
-        Self { addresses, arrivals, _tasks: tasks }
+        Self { addresses, arrivals, tasks, failure: None }
     }
 
     /// Replays a recording, one account's part of it or all. Inside a Tokio runtime only.
@@ -86,7 +88,7 @@ impl Feed {
         let (sender, arrivals) = mpsc::channel(CHANNEL);
         let mut tasks = JoinSet::new();
         tasks.spawn(replay(recording.arrivals()?, user_id, speed, sender));
-        Ok(Self { addresses: recording.addresses().to_vec(), arrivals, _tasks: tasks })
+        Ok(Self { addresses: recording.addresses().to_vec(), arrivals, tasks, failure: None })
     }
 
     /// The servers; an arrival's `source` points into them.
@@ -97,12 +99,34 @@ impl Feed {
     /// Waits for arrivals and appends them to `batch`, as many as there are at once and at most as the channel holds.
     /// Appends none when no more will come. Dropping the future loses nothing.
     pub(super) async fn next_batch(&mut self, batch: &mut Vec<Arrival>) -> Result<(), WatchError> {
-        let mut received = Vec::new();
-        self.arrivals.recv_many(&mut received, CHANNEL).await;
-        for arrival in received {
-            batch.push(arrival?);
+        loop {
+            tokio::select! {
+                biased;
+                received = self.arrivals.recv_many(batch, CHANNEL) => {
+                    return if received > 0 { Ok(()) } else { self.end().await };
+                }
+                Some(ended) = self.tasks.join_next() => self.note(ended),
+            }
         }
-        Ok(())
+    }
+
+    /// What is left to tell when the channel is closed and empty.
+    async fn end(&mut self) -> Result<(), WatchError> {
+        while self.failure.is_none()
+            && let Some(ended) = self.tasks.join_next().await
+        {
+            self.note(ended);
+        }
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// After a failure nothing new is let in.
+    fn note(&mut self, ended: Result<Result<(), WatchError>, JoinError>) {
+        // A task that panicked has told so itself.
+        if let Ok(Err(error)) = ended {
+            self.failure = Some(error);
+            self.arrivals.close();
+        }
     }
 }
 
@@ -112,102 +136,87 @@ struct Follower {
     address: String,
     /// While what the server retained is being sifted.
     catching: Option<Catching>,
-    to: Sender<Result<Arrival, WatchError>>,
+    to: Sender<Arrival>,
 }
 
-/// The reader has gone.
-struct Gone;
-
 impl Follower {
-    async fn follow(mut self, mut timeline: Timeline) {
+    /// Follows the server until the reader has gone.
+    async fn follow(mut self, mut timeline: Timeline) -> Result<(), WatchError> {
         let (mut reached, mut tries) = (false, 0);
-        loop {
+        while !self.to.is_closed() {
             let item = tokio::select! {
                 item = timeline.next() => item,
                 () = sleep(QUIET), if reached && self.catching.is_some() => {
-                    if self.catch_up().await.is_err() {
-                        return;
-                    }
+                    self.catch_up().await;
                     continue;
                 }
             };
             // A stream that was lost resumes behind what is held.
-            let lost = reached && !matches!(item, Ok(TimelineItem::Event(_)));
-            if lost && self.catch_up().await.is_err() {
-                return;
+            if reached && !matches!(item, Ok(TimelineItem::Event(_))) {
+                self.catch_up().await;
             }
-            let sent = match item {
-                Ok(TimelineItem::Connected) => {
+            match item? {
+                TimelineItem::Connected => {
                     reached = true;
-                    self.send(News::Connected { after: timeline.position().map(|seen| seen.sequence) }).await
+                    self.send(News::Connected { after: timeline.position().map(|seen| seen.sequence) }).await;
                 }
-                Ok(TimelineItem::Disconnected { error, .. }) if !reached && tries + 1 >= FIRST_TRIES => {
-                    self.end(WatchError::Unreachable { address: self.address.clone(), error }).await
-                }
-                Ok(TimelineItem::Disconnected { .. }) if !reached => {
+                TimelineItem::Disconnected { error, .. } if !reached => {
                     tries += 1;
-                    Ok(())
+                    if tries >= FIRST_TRIES {
+                        return Err(WatchError::Unreachable { address: self.address, error });
+                    }
                 }
-                Ok(TimelineItem::Disconnected { error, retry_in }) => {
+                TimelineItem::Disconnected { error, retry_in } => {
                     let retry_in_ms = retry_in.as_millis().try_into().unwrap_or(u64::MAX);
-                    self.send(News::Disconnected { error: error.to_string(), retry_in_ms }).await
+                    self.send(News::Disconnected { error: error.to_string(), retry_in_ms }).await;
                 }
-                Ok(TimelineItem::Event(event)) => self.event(event).await,
-                Err(error) => self.end(WatchError::Refused(error)).await,
-            };
-            if sent.is_err() {
-                return;
+                TimelineItem::Event(event) => self.event(event).await,
             }
-        }
-    }
-
-    async fn event(&mut self, event: StreamTimelineResponse) -> Result<(), Gone> {
-        let Some(catching) = &mut self.catching else { return self.send(News::Event(event)).await };
-        catching.hold(event);
-        if catching.is_done() { self.catch_up().await } else { Ok(()) }
-    }
-
-    /// Lets go what was held back, and holds nothing back from now on.
-    async fn catch_up(&mut self) -> Result<(), Gone> {
-        for event in self.catching.take().into_iter().flat_map(Catching::into_events) {
-            self.send(News::Event(event)).await?;
         }
         Ok(())
     }
 
-    async fn send(&self, news: News) -> Result<(), Gone> {
-        let arrived_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
-        let arrived_us = i64::try_from(arrived_us).unwrap_or(i64::MAX);
-        self.to.send(Ok(Arrival { arrived_us, source: self.source, news })).await.map_err(|_| Gone)
+    async fn event(&mut self, event: StreamTimelineResponse) {
+        let Some(catching) = &mut self.catching else { return self.send(News::Event(event)).await };
+        catching.hold(event);
+        if catching.is_done() {
+            self.catch_up().await;
+        }
     }
 
-    async fn end(&self, error: WatchError) -> Result<(), Gone> {
-        // Whether or not anyone still reads: this was the last.
-        let _ = self.to.send(Err(error)).await;
-        Err(Gone)
+    /// Lets go what was held back, and holds nothing back from now on.
+    async fn catch_up(&mut self) {
+        for event in self.catching.take().into_iter().flat_map(Catching::into_events) {
+            self.send(News::Event(event)).await;
+        }
+    }
+
+    async fn send(&self, news: News) {
+        let arrived_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        let arrived_us = i64::try_from(arrived_us).unwrap_or(i64::MAX);
+        // Whether the reader has gone is looked at before the next item.
+        let _ = self.to.send(Arrival { arrived_us, source: self.source, news }).await;
     }
 }
 
 /// Sends what a recording holds, at its own pace or another.
-async fn replay(reader: Reader, user_id: Option<i64>, speed: Speed, to: Sender<Result<Arrival, WatchError>>) {
+async fn replay(reader: Reader, user_id: Option<i64>, speed: Speed, to: Sender<Arrival>) -> Result<(), WatchError> {
     let began = Instant::now();
     let mut first_us = None;
     for arrival in reader {
-        if let (Ok(arrival), Speed::Times(speed)) = (&arrival, speed) {
+        let arrival = arrival?;
+        if let Speed::Times(speed) = speed {
             let recorded_us = arrival.arrived_us.saturating_sub(*first_us.get_or_insert(arrival.arrived_us));
             let recorded = Duration::from_micros(recorded_us.try_into().unwrap_or(0));
             // Beyond what a duration holds, and what nobody waits for.
             let due = Duration::try_from_secs_f64(recorded.as_secs_f64() / speed).unwrap_or(Duration::MAX);
-            let Some(due) = began.checked_add(due) else { return };
+            let Some(due) = began.checked_add(due) else { return Ok(()) };
             sleep_until(due).await;
         }
-        let elsewhere =
-            |arrival: &Arrival| user_id.is_some() && arrival.user_id().is_some() && arrival.user_id() != user_id;
-        if arrival.as_ref().is_ok_and(elsewhere) {
-            continue;
-        }
-        if to.send(arrival.map_err(WatchError::Recording)).await.is_err() {
-            return;
+        let elsewhere = user_id.is_some() && arrival.user_id().is_some() && arrival.user_id() != user_id;
+        if !elsewhere && to.send(arrival).await.is_err() {
+            return Ok(());
         }
     }
+    Ok(())
 }

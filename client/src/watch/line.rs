@@ -31,7 +31,11 @@ pub(super) fn header(layout: Layout, paint: Paint) -> String {
         "{:>11}  {server}{:COLUMNS$} {:>4} {:>6}  {:<12}  {:<9}  {:>3}  {:8}  {:>9}  what",
         "at ms", "lanes", "lane", "user", "strategy", "phase", "try", "request", "took ms"
     );
-    notice(&format!("lanes: {legend}, | in between"), paint) + &whole(FAINT, &columns, paint)
+    let clocks = match layout {
+        Layout::OneServer => String::new(),
+        Layout::Servers => notice("clocks are not comparable: servers stand by arrival, then by version", paint),
+    };
+    notice(&format!("lanes: {legend}, | in between"), paint) + &clocks + &whole(FAINT, &columns, paint)
 }
 
 /// Where a line stands among the others.
@@ -92,7 +96,7 @@ pub(super) fn race(race: &Race, at_ns: i64, paint: Paint) -> String {
 }
 
 /// A signed destroyed amount in words.
-fn toll(destroyed: &str) -> String {
+pub(super) fn toll(destroyed: &str) -> String {
     match destroyed.strip_prefix('-') {
         Some(amount) => format!("brought back {amount}"),
         None => format!("destroyed {destroyed}"),

@@ -43,6 +43,9 @@ fn sqlite(path: &str) -> Result<DatabaseUrl, String> {
     if path == ":memory:" {
         return Err("every connection would have a database in memory of its own; name a file".to_owned());
     }
+    if path.starts_with("file:") {
+        return Err("SQLite's own `file:` URIs are not supported; name the file itself".to_owned());
+    }
     if path.contains('?') {
         return Err("options after `?` are not supported for sqlite://".to_owned());
     }

@@ -79,6 +79,12 @@ pub(super) const LOCK_WAIT: Setting =
     Setting::new("lock_wait", "5s", "TIME", "How long a statement may wait for a row lock; whole seconds");
 pub(super) const POOL_WAIT: Setting =
     Setting::new("pool_wait", "5s", "TIME", "How long a call may wait for a database connection");
+pub(super) const OPERATION_TIMEOUT: Setting = Setting::new(
+    "operation_timeout",
+    "15s",
+    "TIME",
+    "How long one call may go on making attempts; the attempt under way is not cut off",
+);
 pub(super) const SETTLE_TIMEOUT: Setting = Setting::new(
     "settle_timeout",
     "10s",
@@ -113,7 +119,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 18] = [
+pub const SETTINGS: [&Setting; 19] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -122,6 +128,7 @@ pub const SETTINGS: [&Setting; 18] = [
     &MAX_ATTEMPTS,
     &LOCK_WAIT,
     &POOL_WAIT,
+    &OPERATION_TIMEOUT,
     &SETTLE_TIMEOUT,
     &COMPUTE_DELAY,
     &TIMELINE_CAPACITY,

@@ -87,7 +87,7 @@ pub(super) fn surprises(runs: &[Report]) -> Vec<String> {
 /// The lanes of one lost update that the verdict confirms, and its witness. Of those in which both had read the same and
 /// that cost one update each the shortest, because there the phases are easiest to see.
 pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
-    let events = retained(timeline, report.user_id);
+    let events: Vec<Event> = timeline.retained(0, report.user_id).map(|(_, event)| event).collect();
     let races = events.iter().filter_map(|event| match event {
         Event::Race(race) => Some((race, confirmed(race, &report.lost_updates)?)),
         Event::Span(_) => None,
@@ -121,18 +121,5 @@ pub(super) const fn still_serving(keep: Keep) -> &'static str {
     match keep {
         Keep::Nothing => "Still serving, on a database that goes with this process. This is not for production.",
         Keep::Configured => "Still serving, on the database you named; the accounts attacked stay in it.",
-    }
-}
-
-/// What the ring still holds of an account.
-fn retained(timeline: &Timeline, user_id: i64) -> Vec<Event> {
-    let (mut events, mut after) = (Vec::new(), timeline.first_held());
-    loop {
-        let batch = timeline.after(after, user_id);
-        if batch.up_to == after {
-            return events;
-        }
-        after = batch.up_to;
-        events.extend(batch.events.into_iter().map(|(_, event)| event));
     }
 }

@@ -4,12 +4,13 @@
 //! Amounts may be JSON strings or numbers; a number is taken by its digits, never through a float. Balances are answered
 //! as numbers with two decimals.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::Response,
     routing::{get, post},
 };
@@ -51,14 +52,33 @@ struct Balance {
 }
 
 /// The facade's routes over the handlers.
-pub fn router(handlers: Handlers) -> Router {
+///
+/// On loopback the Host a request names must be loopback too: a foreign page whose name is made to resolve to this
+/// machine (DNS rebinding) would otherwise be taken for our own.
+pub fn router(handlers: Handlers, bound: IpAddr) -> Router {
     Router::new()
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
         .route("/api/swimlane", get(swimlane))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
+        .layer(middleware::from_fn_with_state(bound, own_host))
         .with_state(handlers)
+}
+
+async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let own = name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    if bound.is_loopback() && !own {
+        let message = format!("this server answers on loopback only, not as `{host}`");
+        return refusal(StatusCode::FORBIDDEN, "FOREIGN_HOST", &message);
+    }
+    next.run(request).await
 }
 
 async fn deduct(State(handlers): State<Handlers>, body: Result<Json<DeductBody>, JsonRejection>) -> Response {
@@ -111,7 +131,11 @@ async fn swimlane(
     }
 }
 
-async fn clear(State(handlers): State<Handlers>, headers: axum::http::HeaderMap) -> Response {
+async fn clear(State(handlers): State<Handlers>, headers: HeaderMap) -> Response {
+    let json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+    if !headers.get(header::CONTENT_TYPE).is_some_and(json) {
+        return content_type("a content type that no form can send");
+    }
     // The lab's own door: a token, where one is asked for, is in the same header.
     let mut request = Request::new(v1::ClearTimelineRequest {});
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
@@ -121,19 +145,22 @@ async fn clear(State(handlers): State<Handlers>, headers: axum::http::HeaderMap)
     }
 }
 
-/// A body that is not the JSON asked for. The content type is insisted on: a foreign web page can make a browser post
-/// anything else to this port without asking, but not that.
+/// A body that is not the JSON asked for.
 fn rejected(rejection: &JsonRejection) -> Response {
-    let (status, reason) = match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_CONTENT_TYPE"),
-        _ => (StatusCode::BAD_REQUEST, "INVALID_JSON"),
-    };
-    let hint = match reason {
-        "INVALID_CONTENT_TYPE" => "; with curl: -H 'content-type: application/json'",
-        _ => "",
-    };
-    refusal(status, reason, &format!("{}{hint}", rejection.body_text()))
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            refusal(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &rejection.body_text())
+        }
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => content_type(&rejection.body_text()),
+        _ => refusal(StatusCode::BAD_REQUEST, "INVALID_JSON", &rejection.body_text()),
+    }
+}
+
+/// The content type is insisted on: a foreign web page can make a browser post anything else to this port without
+/// asking, but not that.
+fn content_type(wanted: &str) -> Response {
+    let message = format!("{wanted}; with curl: -H 'content-type: application/json'");
+    refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_CONTENT_TYPE", &message)
 }
 
 /// An amount as it stands in the JSON: the text of a string, the digits of a number.

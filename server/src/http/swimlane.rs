@@ -1,5 +1,7 @@
 //! The timeline's ring as JSON: what `GET /api/swimlane` answers. Spans and races as they are recorded, newest last.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -73,6 +75,7 @@ struct ShownRace {
     overwriter: ShownContender,
     seen: ShownState,
     victims: Vec<ShownContender>,
+    victims_omitted: u32,
     destroyed: String,
 }
 
@@ -94,22 +97,15 @@ struct ShownContender {
 /// The events selected, the newest of them where there are more than fit.
 pub(super) fn events(timeline: &Timeline, selection: &Selection) -> Swimlane {
     let limit = selection.limit.unwrap_or(LIMIT_DEFAULT).min(LIMIT_MOST);
-    let mut after = selection.after.max(timeline.first_held());
-    let mut events = std::collections::VecDeque::new();
-    loop {
-        let batch = timeline.after(after, selection.user_id);
-        if batch.up_to == after {
-            break;
-        }
-        after = batch.up_to;
-        for (sequence, event) in batch.events {
-            events.push_back(Recorded { sequence, event: shown(&event) });
-            if events.len() > limit {
-                events.pop_front();
-            }
+    let mut events = VecDeque::new();
+    for event in timeline.retained(selection.after, selection.user_id) {
+        events.push_back(event);
+        if events.len() > limit {
+            events.pop_front();
         }
     }
-    Swimlane { epoch: timeline.epoch().to_string(), newest_sequence: after, events: events.into() }
+    let events = events.iter().map(|(sequence, event)| Recorded { sequence: *sequence, event: shown(event) });
+    Swimlane { epoch: timeline.epoch().to_string(), newest_sequence: timeline.newest(), events: events.collect() }
 }
 
 fn shown(event: &Event) -> Shown {
@@ -148,6 +144,7 @@ fn shown_race(race: &Race) -> ShownRace {
         overwriter: shown_contender(&race.overwriter),
         seen: shown_state(race.seen),
         victims: race.victims.iter().map(shown_contender).collect(),
+        victims_omitted: race.victims_omitted,
         destroyed: race.destroyed.to_string(),
     }
 }

@@ -1,10 +1,10 @@
 //! Accounts themselves: opening, reading and resetting them.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{Ledger, backend, backoff};
+use super::{Ledger, backend, tries::Tries};
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
@@ -17,9 +17,6 @@ const PICKED_IDS: std::ops::Range<u64> = 100_000_000_000..1_000_000_000_000;
 
 /// How many ids are tried for one request before giving up; each is taken with a chance of accounts ÷ 9·10¹¹.
 const PICKS: u64 = 8;
-
-/// The most tries at a reset that meets other writers.
-const TRIES: u32 = 8;
 
 /// An account after it was opened or reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +99,13 @@ impl Ledger {
     }
 
     async fn set(&self, setting: Setting, user_id: i64, balance: Money, request_id: Uuid) -> Result<Opened, Error> {
-        for attempt in 1..=TRIES {
+        let mut tries = Tries::until(Instant::now() + self.limits.operation_timeout);
+        loop {
             let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
-            let written = write(&mut *transaction, setting, user_id, balance, request_id).await;
-            let failure = match written {
+            let failure = match write(&mut *transaction, setting, user_id, balance, request_id).await {
                 Ok(Set::Written(state)) => match transaction.commit().await {
                     Ok(()) => return Ok(Opened { user_id, state, replayed: false }),
+                    // Where it did happen, the next try finds it under the row lock.
                     Err(failure) => failure,
                 },
                 Ok(Set::Found(entry)) => {
@@ -123,16 +121,8 @@ impl Ledger {
                     failure
                 }
             };
-            use store::Error as Store;
-            // A lost commit that did happen is found by the next try, under the row lock.
-            let again =
-                matches!(failure, Store::Contended(_) | Store::Duplicate(_) | Store::Lost(_) | Store::CommitLost(_));
-            if !again || attempt == TRIES {
-                return Err(backend(failure));
-            }
-            tokio::time::sleep(backoff(attempt)).await;
+            tries.after(failure).await?;
         }
-        Err(Error::Bug("tries are not bounded".to_owned()))
     }
 }
 

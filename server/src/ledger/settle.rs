@@ -1,17 +1,15 @@
 //! Settlement: what became of a request, asked so that the answer is final.
 
+use std::time::Instant;
+
 use uuid::Uuid;
 
-use super::{Ledger, backend, backoff};
+use super::{Ledger, tries::Tries};
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
     store::{self, Isolation, RowLock, Transaction},
 };
-
-/// The most tries at a settlement that meets other writers or lost links; each waits for a row lock, so that they span
-/// several lock wait timeouts.
-const TRIES: u32 = 8;
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,26 +42,29 @@ impl Ledger {
         request_id: Uuid,
         resolve: Resolve,
     ) -> Result<Fate, Error> {
-        let entry = match resolve {
+        let looked = match resolve {
             Resolve::Look => self.look(user_id, request_id).await?,
             Resolve::Finally => {
-                self.detached(move |ledger| async move { ledger.settle(user_id, request_id, IfAbsent::Void).await })
-                    .await?
+                self.detached(move |ledger| async move {
+                    let until = Instant::now() + ledger.limits.operation_timeout;
+                    ledger.settle(user_id, request_id, IfAbsent::Void, until).await
+                })
+                .await?
             }
         };
-        Ok(match entry {
-            Some(entry) if entry.kind == EntryKind::Void => Fate::Voided,
-            Some(entry) => Fate::Journaled(entry),
-            None => Fate::NotFound,
+        Ok(match looked {
+            Looked::Found(entry) if entry.kind != EntryKind::Void => Fate::Journaled(*entry),
+            Looked::Found(_) | Looked::Voided => Fate::Voided,
+            Looked::Absent => Fate::NotFound,
         })
     }
 
-    async fn look(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>, Error> {
-        let entry = self.reading(|| self.bench.store.find(user_id, request_id)).await?;
-        if entry.is_none() {
-            self.state(user_id).await?;
+    async fn look(&self, user_id: i64, request_id: Uuid) -> Result<Looked, Error> {
+        if let Some(entry) = self.reading(|| self.bench.store.find(user_id, request_id)).await? {
+            return Ok(Looked::Found(Box::new(entry)));
         }
-        Ok(entry)
+        self.state(user_id).await?;
+        Ok(Looked::Absent)
     }
 
     /// The entry under a request id, asked under the account's row lock. `None`: no attempt that ended before this call
@@ -71,45 +72,43 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Refusal::AccountNotFound`], or the database's.
-    pub(super) async fn entry_under_lock(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>, Error> {
-        self.settle(user_id, request_id, IfAbsent::Report).await
+    pub(super) async fn entry_under_lock(
+        &self,
+        user_id: i64,
+        request_id: Uuid,
+        until: Instant,
+    ) -> Result<Option<Entry>, Error> {
+        Ok(match self.settle(user_id, request_id, IfAbsent::Report, until).await? {
+            Looked::Found(entry) => Some(*entry),
+            Looked::Absent | Looked::Voided => None,
+        })
     }
 
-    async fn settle(&self, user_id: i64, request_id: Uuid, if_absent: IfAbsent) -> Result<Option<Entry>, Error> {
-        let mut tries = 1;
+    async fn settle(
+        &self,
+        user_id: i64,
+        request_id: Uuid,
+        if_absent: IfAbsent,
+        until: Instant,
+    ) -> Result<Looked, Error> {
+        let mut tries = Tries::until(until);
         loop {
-            use store::Error as Store;
             let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
             let failure = match look_or_void(&mut *transaction, user_id, request_id, if_absent).await {
-                Ok(Looked::AccountNotFound) => {
-                    transaction.rollback().await;
-                    return Err(Refusal::AccountNotFound { user_id }.into());
-                }
-                Ok(Looked::Found(entry)) => {
-                    transaction.rollback().await;
-                    return Ok(Some(*entry));
-                }
-                Ok(Looked::Absent) => {
-                    transaction.rollback().await;
-                    return Ok(None);
-                }
-                // Committed, the next look finds the VOID; lost, it is journaled again.
-                Ok(Looked::Voided) => match transaction.commit().await {
-                    Ok(()) => continue,
+                Ok(Some(Looked::Voided)) => match transaction.commit().await {
+                    Ok(()) => return Ok(Looked::Voided),
+                    // The next look finds the VOID, or journals it again.
                     Err(failure) => failure,
                 },
-                Err(failure) => {
+                looked => {
                     transaction.rollback().await;
-                    failure
+                    match looked {
+                        Ok(looked) => return Ok(looked.ok_or(Refusal::AccountNotFound { user_id })?),
+                        Err(failure) => failure,
+                    }
                 }
             };
-            let again =
-                matches!(failure, Store::Contended(_) | Store::Lost(_) | Store::CommitLost(_) | Store::Duplicate(_));
-            if !again || tries == TRIES {
-                return Err(backend(failure));
-            }
-            tokio::time::sleep(backoff(tries)).await;
-            tries += 1;
+            tries.after(failure).await?;
         }
     }
 }
@@ -123,28 +122,29 @@ pub enum Resolve {
     Finally,
 }
 
+/// What a look under the row lock came to.
 enum Looked {
-    AccountNotFound,
     Found(Box<Entry>),
     Absent,
     Voided,
 }
 
+/// `None`: no such account.
 async fn look_or_void(
     transaction: &mut dyn Transaction,
     user_id: i64,
     request_id: Uuid,
     if_absent: IfAbsent,
-) -> store::Result<Looked> {
+) -> store::Result<Option<Looked>> {
     // The lock comes first: with it, no attempt that could still commit is in flight.
     let Some(State { balance, version }) = transaction.read(user_id, RowLock::Exclusive).await? else {
-        return Ok(Looked::AccountNotFound);
+        return Ok(None);
     };
     if let Some(entry) = transaction.find(user_id, request_id).await? {
-        return Ok(Looked::Found(Box::new(entry)));
+        return Ok(Some(Looked::Found(Box::new(entry))));
     }
     if if_absent == IfAbsent::Report {
-        return Ok(Looked::Absent);
+        return Ok(Some(Looked::Absent));
     }
     transaction.write(user_id, balance).await?;
     transaction
@@ -159,5 +159,5 @@ async fn look_or_void(
             strategy: "",
         })
         .await?;
-    Ok(Looked::Voided)
+    Ok(Some(Looked::Voided))
 }

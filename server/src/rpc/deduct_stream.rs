@@ -8,7 +8,10 @@ use tokio::sync::watch;
 use tonic::{Status, Streaming};
 use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 
-use super::{convert, status::code_and_reason};
+use super::{
+    convert,
+    status::{code_and_reason, told},
+};
 use crate::{account::Direction, account::Receipt, error::Error, ledger::Ledger};
 
 /// The answers of one stream.
@@ -42,7 +45,7 @@ async fn one(ledger: &Arc<Ledger>, deduct: v1::DeductRequest) -> v1::DeductStrea
         Err(error) => {
             let (code, reason) = code_and_reason(&error);
             let reason = reason.as_str().to_owned();
-            Outcome::Error(v1::DeductError { code: code.into(), reason, message: error.to_string() })
+            Outcome::Error(v1::DeductError { code: code.into(), reason, message: told(&error) })
         }
     };
     v1::DeductStreamResponse { request_id: deduct.request_id, outcome: Some(outcome), replayed }

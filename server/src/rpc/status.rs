@@ -24,7 +24,7 @@ pub(super) fn status(error: &Error) -> Status {
     let reason = reason.as_str();
     match error {
         Error::Bug(_) => tracing::error!(reason, "{error}"),
-        Error::BackendDown(_) | Error::OutcomeUnknown { .. } | Error::Overloaded(_) => {
+        Error::BackendDown(_) | Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
             tracing::warn!(reason, "{error}");
         }
         _ => tracing::debug!(reason, "{error}"),
@@ -43,7 +43,19 @@ pub(super) fn status(error: &Error) -> Status {
         }
         _ => {}
     }
-    Status::with_error_details(code, error.to_string(), details)
+    Status::with_error_details(code, told(error), details)
+}
+
+/// What the caller is told in words. The database's own words name hosts, users and statements: they stay in the log.
+pub(super) fn told(error: &Error) -> String {
+    match error {
+        Error::BackendDown(_) => "the database is not reachable; nothing was changed".to_owned(),
+        Error::Bug(_) => "internal error; the server's log says more".to_owned(),
+        Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
+            "the link to the database was lost at commit; ask GetDeduction with resolve=true".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
@@ -72,6 +84,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
         Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
         Error::BackendDown(_) => (Code::Unavailable, Reason::BackendDown),
+        Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
         Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => (Code::Unknown, Reason::OutcomeUnknown),
         Error::LabRefused(LabRefusal::Disabled) => (Code::PermissionDenied, Reason::LabDisabled),
@@ -100,6 +113,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
         Error::Overloaded(_)
         | Error::BackendDown(_)
+        | Error::Stopping
         | Error::OutcomeUnknown { .. }
         | Error::LabRefused(_)
         | Error::Bug(_) => Vec::new(),

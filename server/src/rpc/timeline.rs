@@ -9,7 +9,7 @@ use tonic::Status;
 use uuid::Uuid;
 use zbl_proto::v1::{self, stream_timeline_response::Event as Body};
 
-use super::convert;
+use super::{convert, status::status};
 use crate::{
     error::{Error, Invalid, InvalidReason},
     timeline::{Event, Timeline},
@@ -128,7 +128,7 @@ impl Reader {
                     return Ok(self.response(self.after, Body::Heartbeat(v1::Heartbeat {})));
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => {
-                    return Err(Status::unavailable("the server is shutting down"));
+                    return Err(status(&Error::Stopping));
                 }
             }
         }

@@ -4,7 +4,11 @@
 mod batch;
 mod pool;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use diesel::{
@@ -31,6 +35,10 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
 /// How long one of several servers that start together waits for another's migration, seconds.
 const MIGRATION_LOCK_S: u32 = 60;
 
+/// MySQL commits each CREATE by itself, so both can be.
+const TABLES_TAKEN: &str = "; either the database is another application's (give the service one of its own), or a first \
+                            start was interrupted (drop the empty tables named, and start again)";
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flavour {
     MariaDb,
@@ -41,6 +49,8 @@ enum Flavour {
 pub struct MysqlStore {
     pool: Pool,
     flavour: Flavour,
+    /// How long a statement may take.
+    limit: Duration,
 }
 
 #[derive(QueryableByName)]
@@ -66,35 +76,54 @@ impl MysqlStore {
         let version = scalar(&mut connection, "SELECT VERSION() AS value").await?;
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };
         migrate(connection).await?;
-        Ok(Self { pool, flavour })
+        Ok(Self { pool, flavour, limit: limits.lock_wait + limits.pool_wait })
     }
 
-    /// Ends a read outside a transaction: its link goes back to the pool unless it was lost.
-    fn ended<T>(&self, lease: Lease, result: std::result::Result<T, DieselError>) -> Result<T> {
+    /// Ends a read outside a transaction: its link goes back to the pool if its answer was read to the end.
+    fn ended<T>(&self, lease: Lease, result: Answer<T>) -> Result<T> {
         match result.map_err(|error| classify(&error)) {
-            Err(Error::Lost(reason)) => {
-                self.pool.lost();
-                Err(Error::Lost(reason))
-            }
-            result => {
+            Ok(value) => {
                 lease.done();
-                result
+                Ok(value)
+            }
+            Err(error) => {
+                if matches!(error, Error::Lost(_)) {
+                    self.pool.lost(&lease);
+                }
+                Err(error)
             }
         }
     }
 }
 
+/// What a statement came to.
+type Answer<T> = std::result::Result<T, DieselError>;
+
+/// Waits for a statement's answer, but not for ever: a database that is stopped or cut off without a word would
+/// otherwise keep its callers and their links. The limit is beyond every wait that the database itself ends.
+async fn answered<T>(limit: Duration, statement: impl Future<Output = Answer<T>>) -> Answer<T> {
+    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
+        let text = format!("{NO_ANSWER} within {limit:?}");
+        Err(DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
+    })
+}
+
+/// How [`answered`] says that it gave up, for [`classify`].
+const NO_ANSWER: &str = "no answer";
+
 /// Applies pending migrations, one server at a time.
 async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::Down(format!("cannot migrate the schema: {error}"));
-    let lock = format!("SELECT CAST(COALESCE(GET_LOCK('zbl_migrations', {MIGRATION_LOCK_S}), 0) AS CHAR) AS value");
+    // Lock names are the whole server's; ours is this database's.
+    let name = "CONCAT('zbl.', MD5(DATABASE()))";
+    let lock = format!("SELECT CAST(COALESCE(GET_LOCK({name}, {MIGRATION_LOCK_S}), 0) AS CHAR) AS value");
     if scalar(&mut connection, &lock).await? != "1" {
         return Err(failed(&format!("another server has been migrating for {MIGRATION_LOCK_S} s")));
     }
     let mut harness = AsyncMigrationHarness::new(connection);
     harness.run_pending_migrations(MIGRATIONS).map_err(|error| {
         let taken = error.to_string().contains("already exists");
-        let hint = if taken { "; these tables are not ours: give the service a database of its own" } else { "" };
+        let hint = if taken { TABLES_TAKEN } else { "" };
         failed(&format!("{error}{hint}"))
     })?;
     // The lock goes with the connection.
@@ -104,12 +133,21 @@ async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
 /// What a Diesel error from MySQL or MariaDB means. Diesel tells deadlock (1213), lock wait timeout (1205) and snapshot
 /// conflict (1020) only by their text, and an I/O error only by its driver's; sessions pin the language of both.
 fn classify(error: &DieselError) -> Error {
-    const CONTENDED: [&str; 4] = [
+    const CONTENDED: [&str; 5] = [
         "Deadlock found",
         "Lock wait timeout",
         "Record has changed since last read",
+        "Table definition has changed",
         // KILL QUERY, or a time limit of the server's.
         "Query execution was interrupted",
+    ];
+    const DOWN: [&str; 5] = [
+        // After a fail-over: this server may not write.
+        "read-only",
+        "READ ONLY",
+        "WSREP has not yet prepared node",
+        "No space left on device",
+        "Disk full",
     ];
     const LOST: [&str; 6] = [
         "Input/output error",
@@ -123,8 +161,11 @@ fn classify(error: &DieselError) -> Error {
     let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Duplicate(text),
+        DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Error::Lost(text),
+        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => Error::Down(text),
         _ if says(&CONTENDED) => Error::Contended(text),
         _ if says(&LOST) => Error::Lost(text),
+        _ if says(&DOWN) || says(&["is full"]) => Error::Down(text),
         _ => Error::Unexpected(text),
     }
 }
@@ -140,25 +181,27 @@ impl Store for MysqlStore {
 
     async fn read(&self, user_id: i64) -> Result<Option<State>> {
         let mut lease = self.pool.lease().await?;
-        let row = statements::state_of(user_id).first(lease.connection()?).await.optional();
+        let row = answered(self.limit, statements::state_of(user_id).first(lease.connection()?)).await.optional();
         Ok(self.ended(lease, row)?.map(statements::state))
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
         let mut lease = self.pool.lease().await?;
-        let row = statements::entry_of(user_id, id).first(lease.connection()?).await.optional();
+        let row = answered(self.limit, statements::entry_of(user_id, id).first(lease.connection()?)).await.optional();
         self.ended(lease, row)?.map(statements::entry).transpose()
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         let mut lease = self.pool.lease().await?;
-        let rows = statements::entries_after(user_id, after_version, limit).load(lease.connection()?).await;
+        let rows =
+            answered(self.limit, statements::entries_after(user_id, after_version, limit).load(lease.connection()?))
+                .await;
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
     fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction { pool: self.pool.clone(), isolation, lease: None })
+        Box::new(MysqlTransaction { pool: self.pool.clone(), isolation, limit: self.limit, lease: None })
     }
 
     fn pool(&self) -> PoolState {
@@ -179,13 +222,13 @@ impl Store for MysqlStore {
             }
         };
         let mut lease = self.pool.lease().await?;
-        let row = diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?).await;
+        let row = answered(self.limit, diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?)).await;
         self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("lock waits: {error}")))
     }
 
     async fn ping(&self) -> Result<()> {
         let mut lease = self.pool.lease().await?;
-        let answer = lease.connection()?.batch_execute("DO 0").await;
+        let answer = answered(self.limit, lease.connection()?.batch_execute("DO 0")).await;
         self.ended(lease, answer)
     }
 }
@@ -193,6 +236,7 @@ impl Store for MysqlStore {
 struct MysqlTransaction {
     pool: Pool,
     isolation: Isolation,
+    limit: Duration,
     lease: Option<Lease>,
 }
 
@@ -205,9 +249,9 @@ impl MysqlTransaction {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
             };
-            let begun = lease.connection()?.batch_execute(begin).await;
-            begun.map_err(|error| self.failed(&error))?;
+            let begun = answered(self.limit, lease.connection()?.batch_execute(begin)).await;
             self.lease = Some(lease);
+            begun.map_err(|error| self.failed(&error))?;
         }
         match &mut self.lease {
             Some(lease) => lease.connection(),
@@ -215,10 +259,13 @@ impl MysqlTransaction {
         }
     }
 
-    fn failed(&self, error: &DieselError) -> Error {
+    /// What a failed statement means. A lost link is thrown away here: nothing more can be said on it.
+    fn failed(&mut self, error: &DieselError) -> Error {
         let error = classify(error);
-        if matches!(error, Error::Lost(_)) {
-            self.pool.lost();
+        if matches!(error, Error::Lost(_))
+            && let Some(lease) = self.lease.take()
+        {
+            self.pool.lost(&lease);
         }
         error
     }
@@ -228,57 +275,63 @@ impl MysqlTransaction {
 impl Transaction for MysqlTransaction {
     async fn read(&mut self, user_id: i64, lock: RowLock) -> Result<Option<State>> {
         let state = statements::state_of(user_id);
+        let limit = self.limit;
         let c = self.connection().await?;
         let row = match lock {
             // No lock under READ COMMITTED; S under SERIALIZABLE.
-            RowLock::None => state.first(c).await.optional(),
+            RowLock::None => answered(limit, state.first(c)).await.optional(),
             // X.
-            RowLock::Exclusive => state.for_update().first(c).await.optional(),
+            RowLock::Exclusive => answered(limit, state.for_update().first(c)).await.optional(),
         };
         row.map(|row| row.map(statements::state)).map_err(|error| self.failed(&error))
     }
 
     async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // X.
-        let rows = statements::write!(user_id, balance).execute(c).await;
+        let rows = answered(limit, statements::write!(user_id, balance).execute(c)).await;
         rows.map(Matched::from_rows).map_err(|error| self.failed(&error))
     }
 
     async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // No lock of its own: we hold X on the account, so nobody can append to its journal until we end.
-        let rows = statements::overtaken(user_id, version_read).load(c).await;
+        let rows = answered(limit, statements::overtaken(user_id, version_read).load(c)).await;
         statements::blind_write(rows.map_err(|error| self.failed(&error))?)
     }
 
     async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // X.
-        let rows = statements::write_if_version!(user_id, balance, version).execute(c).await;
+        let rows = answered(limit, statements::write_if_version!(user_id, balance, version).execute(c)).await;
         rows.map(Matched::from_rows).map_err(|error| self.failed(&error))
     }
 
     async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // X.
-        let rows = statements::add_within!(user_id, delta, least, most).execute(c).await;
+        let rows = answered(limit, statements::add_within!(user_id, delta, least, most).execute(c)).await;
         rows.map(Matched::from_rows).map_err(|error| self.failed(&error))
     }
 
     async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // X on each row. One account, the usual case on a hot one, is a statement that stays prepared.
         let rows = match (user_ids.first(), user_ids.len(), if_locked) {
             (Some(&user_id), 1, IfLocked::Skip) => {
-                let state = statements::state_of(user_id).for_update().skip_locked().load(c).await;
+                let state = answered(limit, statements::state_of(user_id).for_update().skip_locked().load(c)).await;
                 state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
             }
             (Some(&user_id), 1, IfLocked::Wait) => {
-                let state = statements::state_of(user_id).for_update().load(c).await;
+                let state = answered(limit, statements::state_of(user_id).for_update().load(c)).await;
                 state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
             }
-            _ => batch::states(user_ids, if_locked).load::<batch::StateRow>(c).await,
+            _ => answered(limit, batch::states(user_ids, if_locked).load::<batch::StateRow>(c)).await,
         };
         let rows = rows.map_err(|error| self.failed(&error))?;
         Ok(rows
@@ -288,57 +341,63 @@ impl Transaction for MysqlTransaction {
     }
 
     async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
+        let limit = self.limit;
         let c = self.connection().await?;
-        let rows = batch::entries(requests).load::<statements::EntryRow>(c).await;
+        let rows = answered(limit, batch::entries(requests).load::<statements::EntryRow>(c)).await;
         rows.map_err(|error| self.failed(&error))?.into_iter().map(statements::entry).collect()
     }
 
     async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
+        let limit = self.limit;
         let c = self.connection().await?;
         // X, held since the rows were locked.
-        let done = c.batch_execute(&batch::writes(entries, accounts)).await;
+        let done = answered(limit, c.batch_execute(&batch::writes(entries, accounts))).await;
         done.map_err(|error| self.failed(&error))
     }
 
     async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {
         let row = statements::AccountRow::opened(user_id, balance);
+        let limit = self.limit;
         let c = self.connection().await?;
-        let done = diesel::insert_into(accounts::table).values(row).execute(c).await;
+        let done = answered(limit, diesel::insert_into(accounts::table).values(row).execute(c)).await;
         done.map(drop).map_err(|error| self.failed(&error))
     }
 
     async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
+        let limit = self.limit;
         let c = self.connection().await?;
-        let row = statements::entry_of(user_id, id).first(c).await.optional();
+        let row = answered(limit, statements::entry_of(user_id, id).first(c)).await.optional();
         row.map_err(|error| self.failed(&error))?.map(statements::entry).transpose()
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
+        let limit = self.limit;
         let c = self.connection().await?;
-        let done = statements::append!(entry).execute(c).await;
+        let done = answered(limit, statements::append!(entry).execute(c)).await;
         done.map(drop).map_err(|error| self.failed(&error))
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        let Some(mut lease) = self.lease.take() else { return Ok(()) };
-        match lease.connection()?.batch_execute("COMMIT").await {
-            Ok(()) => {
-                lease.done();
-                Ok(())
-            }
-            Err(error) => match self.failed(&error) {
+        let limit = self.limit;
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        if let Err(error) = answered(limit, lease.connection()?.batch_execute("COMMIT")).await {
+            return Err(match self.failed(&error) {
                 // The engine says it rolled back (Galera raises its conflicts here).
-                Error::Contended(text) => Err(Error::Contended(text)),
-                other => Err(Error::CommitLost(other.to_string())),
-            },
+                Error::Contended(text) => Error::Contended(text),
+                other => Error::CommitLost(other.to_string()),
+            });
         }
+        if let Some(lease) = self.lease.take() {
+            lease.done();
+        }
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) {
-        if let Some(mut lease) = self.lease.take()
-            && let Ok(connection) = lease.connection()
-            && connection.batch_execute("ROLLBACK").await.is_ok()
+        let Some(mut lease) = self.lease.take() else { return };
+        if let Ok(connection) = lease.connection()
+            && answered(self.limit, connection.batch_execute("ROLLBACK")).await.is_ok()
         {
             lease.done();
         }

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,7 +29,10 @@ use super::{
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
 };
-use crate::account::{Entry, Money, NewEntry, State};
+use crate::{
+    account::{Entry, Money, NewEntry, State},
+    waiting::Waiting,
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 
@@ -45,8 +48,8 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Arc<Mutex<SqliteConnection>>,
     readers: Vec<Arc<Mutex<SqliteConnection>>>,
-    next_reader: AtomicU64,
-    waiting: Arc<AtomicU64>,
+    next_reader: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl SqliteStore {
@@ -66,8 +69,8 @@ impl SqliteStore {
                 path,
                 writer: Arc::new(Mutex::new(writer)),
                 readers: readers.into_iter().map(|reader| Arc::new(Mutex::new(reader))).collect(),
-                next_reader: AtomicU64::new(0),
-                waiting: Arc::new(AtomicU64::new(0)),
+                next_reader: AtomicUsize::new(0),
+                waiting: Arc::new(AtomicUsize::new(0)),
             })
         });
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
@@ -78,7 +81,7 @@ impl SqliteStore {
         &self,
         read: impl FnOnce(&mut SqliteConnection) -> std::result::Result<T, DieselError> + Send + 'static,
     ) -> Result<T> {
-        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) as usize % self.readers.len();
+        let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
         let reader = Arc::clone(&self.readers[turn]).lock_owned().await;
         blocking(reader, read).await.1
     }
@@ -116,9 +119,11 @@ async fn blocking<T: Send + 'static>(
 /// What a Diesel error from SQLite means. The only place that looks at its text.
 fn classify(error: &DieselError) -> Error {
     let text = error.to_string();
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     match error {
         DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Duplicate(text),
-        _ if text.contains("locked") || text.contains("busy") => Error::Contended(text),
+        _ if says(&["locked", "busy"]) => Error::Contended(text),
+        _ if says(&["disk is full", "readonly", "disk I/O error", "unable to open"]) => Error::Down(text),
         _ => Error::Unexpected(text),
     }
 }
@@ -160,12 +165,12 @@ impl Store for SqliteStore {
             max: connections,
             open: connections,
             in_use: all.filter(|connection| connection.try_lock().is_err()).count(),
-            waiting: usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or(usize::MAX),
+            waiting: self.waiting.load(Ordering::SeqCst),
         }
     }
 
     async fn lock_waits(&self) -> Result<u64> {
-        Ok(self.waiting.load(Ordering::SeqCst))
+        Ok(self.waiting.load(Ordering::SeqCst) as u64)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -178,24 +183,8 @@ impl Store for SqliteStore {
 
 struct SqliteTransaction {
     writer: Arc<Mutex<SqliteConnection>>,
-    waiting: Arc<AtomicU64>,
+    waiting: Arc<AtomicUsize>,
     begun: Option<OwnedMutexGuard<SqliteConnection>>,
-}
-
-/// Counts a task among those that wait for the writer, until dropped.
-struct Waiting<'a>(&'a AtomicU64);
-
-impl<'a> Waiting<'a> {
-    fn begin(counter: &'a AtomicU64) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Self(counter)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl SqliteTransaction {
@@ -209,8 +198,12 @@ impl SqliteTransaction {
                 Arc::clone(&self.writer).lock_owned().await
             }
         };
-        let (writer, result) = blocking(writer, |c| {
-            c.batch_execute("BEGIN IMMEDIATE").or_else(|_| c.batch_execute("ROLLBACK; BEGIN IMMEDIATE"))
+        let (writer, result) = blocking(writer, |c| match c.batch_execute("BEGIN IMMEDIATE") {
+            // Left open by a task that panicked.
+            Err(error) if error.to_string().contains("within a transaction") => {
+                c.batch_execute("ROLLBACK; BEGIN IMMEDIATE")
+            }
+            begun => begun,
         })
         .await;
         result?;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! It prevents lost updates among the operations of one process. It cannot see another process: a second instance, a
-//! rolling restart or a hand-written UPDATE loses money again.
+//! rolling restart or a hand-written UPDATE loses money again. Nor can it hold for ever: where the outcome of a lost
+//! COMMIT stays unknown (OUTCOME_UNKNOWN), the lock is given up while that commit may still happen.
 
 use std::{
     collections::HashMap,
@@ -20,11 +21,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, none};
-use crate::{
-    account::Receipt,
-    timeline::{Phase, Waiting},
-};
+use super::{Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy, none};
+use crate::{account::Receipt, timeline::Phase, waiting::Waiting};
 
 /// This strategy's row of the registry.
 pub(super) const ROW: Row = Row {
@@ -78,13 +76,24 @@ impl Drop for Share<'_> {
     }
 }
 
+/// The lock, and after it the share: fields are dropped in their order.
+struct Locked<'a> {
+    _guard: OwnedMutexGuard<()>,
+    _share: Share<'a>,
+}
+
+impl Held for Locked<'_> {}
+
 #[async_trait]
 impl Strategy for ProcessMutex {
     async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
-        let share = self.share(operation.change.user_id);
-        // Held to the end of the commit: released before it, the next reader would still see the old balance.
-        let _guard = operation.phase(Phase::LockWait, share.lock()).await?;
         none::read_compute_write(operation).await
+    }
+
+    async fn guard<'a>(&'a self, operation: &Operation) -> Result<Guard<'a>, Failure> {
+        let share = self.share(operation.change.user_id);
+        let guard = operation.phase(Phase::LockWait, share.lock()).await?;
+        Ok(Some(Box::new(Locked { _guard: guard, _share: share })))
     }
 
     fn waiting(&self) -> usize {

@@ -110,16 +110,7 @@ impl Bench {
     }
 
     fn events(&self) -> Vec<Event> {
-        let timeline = &self.ledger.bench().timeline;
-        let (mut events, mut after) = (Vec::new(), 0);
-        loop {
-            let batch = timeline.after(after, 0);
-            if batch.up_to == after {
-                return events;
-            }
-            after = batch.up_to;
-            events.extend(batch.events.into_iter().map(|(_, event)| event));
-        }
+        self.ledger.bench().timeline.retained(0, 0).map(|(_, event)| event).collect()
     }
 }
 

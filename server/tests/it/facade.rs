@@ -118,6 +118,29 @@ async fn only_json_is_taken() {
     let (status, answer) = exchange(address, format!("{head}content-length: {length}\r\n\r\n{body}")).await;
     assert_eq!((status, &answer["reason"]), (415, &"INVALID_CONTENT_TYPE".into()), "{answer}");
     assert_eq!(served.bench.journal(user).await.len(), 1);
+
+    let clear = format!("POST /api/swimlane/clear HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    let (status, answer) = exchange(address, format!("{clear}content-length: 0\r\n\r\n")).await;
+    assert_eq!((status, &answer["reason"]), (415, &"INVALID_CONTENT_TYPE".into()), "{answer}");
+}
+
+/// A foreign name that resolves to this machine is not this server's.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_loopback_only_loopback_names_are_answered() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[]).await;
+    let user = served.bench.account("100.00").await;
+    let port = served.http.port();
+    for (host, status) in [
+        (format!("localhost:{port}"), 200),
+        ("127.0.0.1".to_owned(), 200),
+        (format!("[::1]:{port}"), 200),
+        (format!("bank.example:{port}"), 403),
+        ("127.0.0.1.bank.example".to_owned(), 403),
+    ] {
+        let head = format!("GET /balance/{user} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        assert_eq!(exchange(served.http, head).await.0, status, "{host}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,6 +173,7 @@ async fn clearing_is_the_labs_and_asks_for_its_token() {
     assert_eq!((status, &answer["reason"]), (401, &"LAB_UNAUTHENTICATED".into()), "{answer}");
     let address = served.http;
     let head = format!("POST /api/swimlane/clear HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
-    let text = format!("{head}authorization: Bearer secret\r\ncontent-length: 0\r\n\r\n");
+    let head = format!("{head}authorization: Bearer secret\r\ncontent-type: application/json\r\n");
+    let text = format!("{head}content-length: 0\r\n\r\n");
     assert_eq!(exchange(address, text).await.0, 200);
 }

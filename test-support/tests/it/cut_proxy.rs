@@ -132,6 +132,32 @@ fn behind_the_commit_the_server_has_answered_and_the_client_is_not_told() {
 }
 
 #[test]
+fn in_flight_the_commit_arrives_when_it_is_released_or_never() {
+    let (address, packets) = fake_server();
+    let proxy = proxy_to(address);
+    assert_eq!(proxy.release_held(), 0, "nothing is held yet");
+    proxy.arm(Cut::InFlight, 2);
+    for cuts in 1..=2 {
+        assert_eq!(ask(&mut connect(&proxy), &command("COMMIT")), None);
+        assert_eq!(proxy.cuts(), cuts);
+    }
+    // The others go on, and had a COMMIT come through, it would stand before this.
+    assert!(ask(&mut connect(&proxy), &command("SELECT 1")).is_some());
+    assert_eq!(packets.recv_timeout(PATIENCE).unwrap(), b"\x03SELECT 1");
+
+    assert_eq!(proxy.release_held(), 2);
+    for _ in 1..=2 {
+        assert_eq!(packets.recv_timeout(PATIENCE).unwrap(), b"\x03COMMIT");
+    }
+    assert_eq!(proxy.release_held(), 0, "released twice");
+
+    proxy.arm(Cut::InFlight, 1);
+    assert_eq!(ask(&mut connect(&proxy), &command("COMMIT")), None);
+    assert!(proxy.drop_all() >= 1);
+    assert_eq!(proxy.release_held(), 0, "its link is gone");
+}
+
+#[test]
 fn links_are_dropped_and_refused_until_they_may_pass() {
     let (address, _packets) = fake_server();
     let proxy = proxy_to(address);
@@ -175,4 +201,30 @@ fn mariadb_commits_behind_a_cut_and_rolls_back_before_one() {
     assert!(before.contains("2013") && behind.contains("2013"), "not a lost connection: {before} {behind}");
     assert_eq!(proxy.cuts(), 2);
     assert_eq!(server.query("SELECT n FROM cuts.t ORDER BY n").unwrap(), [["1"], ["3"]]);
+}
+
+#[test]
+fn mariadb_keeps_the_locks_of_a_commit_in_flight_until_it_arrives() {
+    let server = MariaDb::shared().unwrap();
+    server.create_database("flights").unwrap();
+    server.query("CREATE TABLE flights.t (n INT PRIMARY KEY, seen INT) ENGINE=InnoDB").unwrap();
+    server.query("INSERT INTO flights.t VALUES (1, 0), (2, 0)").unwrap();
+    let proxy = CutProxy::start(&server.url("")).unwrap();
+    let transfer = |n: u32| query(&proxy.url("flights"), &format!("BEGIN; UPDATE t SET seen = 1 WHERE n = {n}; COMMIT"));
+    let look = |n: u32, lock: &str| server.query(&format!("SELECT seen FROM flights.t WHERE n = {n} {lock}"));
+
+    proxy.arm(Cut::InFlight, 2);
+    for n in [1, 2] {
+        let lost = transfer(n).unwrap_err().to_string();
+        assert!(lost.contains("2013"), "not a lost connection: {lost}");
+        assert_eq!(look(n, "").unwrap(), [["0"]], "a plain look proves nothing");
+        let locked = look(n, "FOR UPDATE NOWAIT").unwrap_err().to_string();
+        assert!(locked.contains("1205") || locked.contains("3572"), "not locked: {locked}");
+        if n == 1 {
+            assert_eq!(proxy.release_held(), 1);
+            assert_eq!(look(1, "FOR UPDATE").unwrap(), [["1"]]);
+        }
+    }
+    assert!(proxy.drop_all() >= 1);
+    assert_eq!(look(2, "FOR UPDATE").unwrap(), [["0"]], "it never arrived");
 }

@@ -31,6 +31,7 @@ const SERVICES: [(&str, &[&str]); 2] = [
         &[
             "OpenAccount",
             "Deduct",
+            "DeductStream",
             "Deposit",
             "GetBalance",
             "GetDeduction",

@@ -131,6 +131,7 @@ fn servers_are_told_apart_and_ordered_by_version() {
         "
 -- srv 1: connected to a:1
 -- lanes: L lock wait, R read, C compute, W write, # commit, | in between
+-- clocks are not comparable: servers stand by arrival, then by version
       at ms  srv lanes        lane   user  strategy      phase      try  request     took ms  what
 -- srv 2: connected to b:1
 -- srv 1: epoch aaaa of host-1

@@ -21,6 +21,7 @@ use crate::{
     Paint,
     lanes::{self, Row, milliseconds},
     paint::{FAINT, PLAIN, RACE, short},
+    watch::line::toll,
 };
 
 /// The rows above and below the lanes.
@@ -45,12 +46,16 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let width = usize::from(area.width);
     app.lanes_area = (area.width.saturating_sub(swim::margin(width) as u16), lanes_area.height);
 
-    let lanes = swim::rows(app, width);
-    app.first_row = app.first_row.min(lanes.len().saturating_sub(lanes_area.height.into()));
-    let seen = lanes.get(app.first_row..).unwrap_or_default();
-    let below = seen.len().saturating_sub(lanes_area.height.into());
+    let height = usize::from(lanes_area.height);
+    let mut lanes = swim::sheet(app, width, height);
+    let last_first_row = lanes.total.saturating_sub(height);
+    if app.first_row > last_first_row {
+        app.first_row = last_first_row;
+        lanes = swim::sheet(app, width, height);
+    }
+    let below = lanes.total - app.first_row - lanes.rows.len();
     put(frame, header_area, &header(app, below), app.paint);
-    put(frame, lanes_area, seen, app.paint);
+    put(frame, lanes_area, &lanes.rows, app.paint);
     put(frame, picture_area, &picture, app.paint);
     put(frame, footer_area, &[account(app), prompt(app)], app.paint);
     if app.mode == Mode::Help {
@@ -176,7 +181,7 @@ fn prompt(app: &App) -> Row {
 
 fn picture(selected: &Selected, width: usize) -> Vec<Row> {
     let Selected { number, race, spans } = selected;
-    let title = format!("race {number}: account {}, {} destroyed", race.user_id, race.destroyed);
+    let title = format!("race {number}: account {}, {}", race.user_id, toll(&race.destroyed));
     let mut rows = vec![row([("─".repeat(width), FAINT)]), row([(title, RACE)])];
     rows.extend(lanes::rows(spans, race, width));
     rows

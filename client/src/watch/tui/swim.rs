@@ -42,13 +42,32 @@ pub(super) fn margin(width: usize) -> usize {
     if width < ROOMY { MARGIN } else { ROOMY_MARGIN }
 }
 
-/// All rows, `width` columns wide, margin included.
-pub(super) fn rows(app: &App, width: usize) -> Vec<Row> {
+/// The rows of all lanes, of which only those in sight are made.
+pub(super) struct Sheet {
+    first: usize,
+    height: usize,
+    /// The rows in sight.
+    pub(super) rows: Vec<Row>,
+    /// How many there are in all.
+    pub(super) total: usize,
+}
+
+impl Sheet {
+    fn add(&mut self, row: impl FnOnce() -> Row) {
+        if self.total >= self.first && self.rows.len() < self.height {
+            self.rows.push(row());
+        }
+        self.total += 1;
+    }
+}
+
+/// The rows from `app.first_row` on, `height` of them, `width` columns wide with the margin.
+pub(super) fn sheet(app: &App, width: usize, height: usize) -> Sheet {
     let scene = app.scene();
     let (from_ns, to_ns) = app.window_ns();
     let scale = Scale { from_ns, to_ns, column_ns: app.scale_ns, margin: margin(width), width };
     let marks = marks(app, from_ns);
-    let mut rows = Vec::new();
+    let mut sheet = Sheet { first: app.first_row, height, rows: Vec::new(), total: 0 };
     let mut account = None;
     for (key, mut spans) in scene.lanes_between(from_ns, to_ns) {
         spans.retain(|span| app.shows(span));
@@ -57,12 +76,15 @@ pub(super) fn rows(app: &App, width: usize) -> Vec<Row> {
         }
         if account != Some(key.user_id) {
             account = Some(key.user_id);
-            rows.push(heading(key.user_id, scene.account_of(key.user_id)));
+            sheet.add(|| heading(key.user_id, scene.account_of(key.user_id)));
         }
-        rows.push(lane(key, &spans, &marks, &scale, scene.servers.len()));
-        rows.extend(remarks(&spans, &marks, &scale));
+        sheet.add(|| lane(key, &spans, &marks, &scale, scene.servers.len()));
+        let remarkable = |span: &&Span| span.phase() == Phase::Write && marks.contains_key(span.request_id.as_str());
+        if spans.iter().any(remarkable) {
+            sheet.add(|| remarks(&spans, &marks, &scale));
+        }
     }
-    rows
+    sheet
 }
 
 /// What the races say that can be seen.
@@ -167,8 +189,8 @@ fn block(span: &Span, mark: Option<&Mark<'_>>, columns: usize) -> (String, Style
     (format!("[{text:^inner$}]"), style)
 }
 
-/// The row beneath a lane: stale windows and losses; none when there is nothing to say.
-fn remarks(spans: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Option<Row> {
+/// The row beneath a lane: stale windows and losses.
+fn remarks(spans: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Row {
     let operations = spans.chunk_by(|a, b| a.request_id == b.request_id);
     let remarks: Vec<_> = operations.filter_map(|operation| remark(operation, marks, scale)).collect();
     let mut row = Row::default();
@@ -178,7 +200,7 @@ fn remarks(spans: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Option<Row> {
             remarks.get(index + 1).map_or(scale.width, |(next, _)| next.saturating_sub(1)).saturating_sub(*column);
         row.put(*column, &text.chars().take(room).collect::<String>(), RACE);
     }
-    (!remarks.is_empty()).then_some(row)
+    row
 }
 
 /// What the races say of an operation, and the column where it belongs.

@@ -112,7 +112,7 @@ account 7  head v3 (read v1)  balance 990.00  !! races 1
 
 
 ────────────────────────────────────────────────────────────────────────────────────────────────────
-race 1: account 7, 10.00 destroyed
+race 1: account 7, destroyed 10.00
             ── time, stretched; the order is exact ───────────────────────────────────────→ 3.600 ms
 A 5be0d113  [  read 1000.00@v1  ]─[compute]─[write 990.00@v2]─[commit]
                                             ╰─ -10.00 LOST

@@ -12,7 +12,7 @@ use crate::{
 /// Who may use the lab.
 #[derive(Clone, Debug)]
 pub enum LabAccess {
-    /// Everybody who reaches the server: it is bound to loopback.
+    /// Everybody who reaches the server: both its ports are bound to loopback.
     Open,
     /// Whoever sends the token.
     Token(Secret),
@@ -22,10 +22,10 @@ pub enum LabAccess {
 
 impl LabAccess {
     /// The rule: a token is asked for where one is set; without one the lab is open on loopback only.
-    pub fn of(bound: IpAddr, token: Option<Secret>) -> Self {
+    pub fn of(bound: &[IpAddr], token: Option<Secret>) -> Self {
         match token {
             Some(token) => Self::Token(token),
-            None if bound.is_loopback() => Self::Open,
+            None if bound.iter().all(IpAddr::is_loopback) => Self::Open,
             None => Self::Disabled,
         }
     }
@@ -66,12 +66,12 @@ mod tests {
 
     #[test]
     fn beyond_loopback_a_token_is_needed() {
-        let everywhere = IpAddr::from([0, 0, 0, 0]);
-        assert!(allowed(&LabAccess::of(IpAddr::from([127, 0, 0, 1]), None), None));
-        assert!(!allowed(&LabAccess::of(everywhere, None), Some("Bearer anything")));
+        let (loopback, everywhere) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0]));
+        assert!(allowed(&LabAccess::of(&[loopback, loopback], None), None));
+        assert!(!allowed(&LabAccess::of(&[loopback, everywhere], None), Some("Bearer anything")));
         let token = || "secret".parse::<Secret>().ok();
         assert!(token().is_some());
-        let access = LabAccess::of(everywhere, token());
+        let access = LabAccess::of(&[everywhere, everywhere], token());
         assert!(allowed(&access, Some("Bearer secret")));
         for wrong in [None, Some("secret"), Some("Bearer secre"), Some("Bearer Secret"), Some("Bearer ")] {
             assert!(!allowed(&access, wrong), "{wrong:?}");

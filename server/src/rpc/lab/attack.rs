@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
-use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tonic::Status;
 use zbl_client::Client;
 use zbl_loadgen::{
@@ -46,8 +43,9 @@ struct Running {
     progress: watch::Receiver<Progress>,
     outcome: JoinHandle<Result<Report, AttackError>>,
     /// Stops the attack when the stream is dropped.
-    _stop: StopOnDrop,
-    _turn: OwnedSemaphorePermit,
+    stop: StopOnDrop,
+    /// Becomes true when the server is to stop.
+    stopping: watch::Receiver<bool>,
 }
 
 struct StopOnDrop(Stopper);
@@ -73,8 +71,13 @@ pub(super) fn start(
     let (stopper, stop) = attack::stop();
     let (progress, seen) = watch::channel(Progress::default());
     let attack = Attack { clients, workload, pacer: Pacer::ClosedLoop, patience: Patience::default() };
-    let outcome = tokio::spawn(async move { attack::run(&attack, &progress, &stop).await });
-    let running = Running { progress: seen, outcome, _stop: StopOnDrop(stopper), _turn: turn };
+    let outcome = tokio::spawn(async move {
+        let outcome = attack::run(&attack, &progress, &stop).await;
+        // Only now: a stopped attack goes on settling what it began.
+        drop(turn);
+        outcome
+    });
+    let running = Running { progress: seen, outcome, stop: StopOnDrop(stopper), stopping: lab.stopping.clone() };
     Ok(stream::unfold(Some(running), |running| async {
         let mut running = running?;
         let (step, over) = running.next().await;
@@ -92,6 +95,10 @@ impl Running {
                     Err(error) => Err(Error::Bug(format!("the attack's task ended early: {error}"))),
                 };
                 (report.map(|report| Step::Result(result(&report))).map_err(|error| status(&error)), true)
+            }
+            _ = self.stopping.wait_for(|stopping| *stopping) => {
+                self.stop.0.stop();
+                (Err(status(&Error::Stopping)), true)
             }
             () = tokio::time::sleep(PROGRESS_INTERVAL) => {
                 let progress = *self.progress.borrow_and_update();

@@ -19,6 +19,9 @@ use mysql_async::{Conn, Opts, OptsBuilder};
 
 use super::super::{Error, PoolState, Result};
 
+/// A silent link is asked whether it is still there this often: a host that died says nothing.
+const KEEP_ALIVE_MS: u32 = 30_000;
+
 /// One link to the database.
 pub(super) struct Link {
     connection: AsyncMysqlConnection,
@@ -68,12 +71,15 @@ impl Connector {
             .prefer_socket(false)
             .stmt_cache_size(0)
             .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEP_ALIVE_MS))
             .into();
-        // Everything a server's own configuration could change under us is pinned: isolation, the wait for locks, the
-        // language of the messages that `classify` reads, and that out-of-range values are errors.
+        // What a server's own configuration could change under us is pinned: isolation, the wait for row locks and for
+        // metadata locks (a year by default), when transactions end, the language of the messages that `classify` reads,
+        // and that out-of-range values are errors.
         let session = format!(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-             SET SESSION innodb_lock_wait_timeout = {}, lc_messages = 'en_US', \
+             SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}, autocommit = 1, \
+             completion_type = 'NO_CHAIN', lc_messages = 'en_US', \
              sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
             limits.lock_wait.as_secs().max(1)
         );
@@ -157,7 +163,8 @@ impl Pool {
     /// # Errors
     /// [`Error::Down`].
     pub(super) async fn dedicated(&self) -> Result<AsyncMysqlConnection> {
-        self.links.manager().establish().await
+        let established = tokio::time::timeout(self.wait, self.links.manager().establish()).await;
+        established.unwrap_or_else(|_| Err(Error::Down(format!("the database did not answer within {:?}", self.wait))))
     }
 
     /// How the links are used.
@@ -167,9 +174,11 @@ impl Pool {
         PoolState { max: status.max_size, open: status.size, in_use, waiting: status.waiting }
     }
 
-    /// Notes that a link was found lost: those made before are not handed out again.
-    pub(super) fn lost(&self) {
-        self.links.manager().generation.fetch_add(1, Ordering::AcqRel);
+    /// Throws away a link that was found lost, and with it those that were made before: they are not handed out again.
+    pub(super) fn lost(&self, lease: &Lease) {
+        if let Some(link) = &lease.link {
+            self.links.manager().generation.fetch_max(link.generation + 1, Ordering::AcqRel);
+        }
     }
 }
 
