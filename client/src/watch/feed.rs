@@ -22,8 +22,9 @@ use crate::{Client, Start, Timeline, TimelineItem};
 /// started beside the watcher.
 pub(super) const FIRST_TRIES: u32 = 6;
 
-/// Arrivals under way to the reader: a few milliseconds of the busiest stream, so that tasks take turns in batches.
-const CHANNEL: usize = 1024;
+/// Arrivals under way to the reader, at most two megabytes of them: a bunch each time the reader looks, which on a
+/// terminal is twenty times a second, and then eighty thousand events a second.
+const CHANNEL: usize = 4096;
 
 /// The silence that ends the catching up with what a server retained.
 const QUIET: Duration = Duration::from_millis(100);

@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(100);
 const KEYS: Duration = Duration::from_millis(25);
 
 /// How often arrivals are taken in: in bunches, which is cheaper than one by one and sooner than they are drawn.
-const INTAKE: Duration = Duration::from_millis(20);
+const INTAKE: Duration = Duration::from_millis(50);
 
 /// Shows what is watched on the terminal until the user quits, SIGTERM or SIGINT comes, or an error. When a replay or
 /// the limit ends, the picture stays.

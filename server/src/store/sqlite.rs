@@ -39,10 +39,6 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite")
 /// Readers beside the writer. Reads are short and come from the page cache; more would only wait for the same cores.
 const READERS: usize = 4;
 
-/// How long one of our connections waits for another *process* that writes the same file. Within this process the
-/// writer is handed on in order and nobody waits here.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The embedded store.
 pub struct SqliteStore {
     path: PathBuf,
@@ -53,18 +49,19 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens or creates the database file and brings its schema up to date.
+    /// Opens or creates the database file and brings its schema up to date. `lock_wait` is how long a connection waits
+    /// for another *process* that writes the same file; within this one the writer is handed on in order.
     ///
     /// # Errors
     /// [`Error::Down`] when the file cannot be opened or migrated.
-    pub async fn open(path: &Path) -> Result<Self> {
+    pub async fn open(path: &Path, lock_wait: Duration) -> Result<Self> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
-            let mut writer = connect(&path)?;
+            let mut writer = connect(&path, lock_wait)?;
             writer
                 .run_pending_migrations(MIGRATIONS)
                 .map_err(|error| Error::Down(format!("cannot migrate {}: {error}", path.display())))?;
-            let readers = (0..READERS).map(|_| connect(&path)).collect::<Result<Vec<_>>>()?;
+            let readers = (0..READERS).map(|_| connect(&path, lock_wait)).collect::<Result<Vec<_>>>()?;
             Ok(Self {
                 path,
                 writer: Arc::new(Mutex::new(writer)),
@@ -87,12 +84,12 @@ impl SqliteStore {
     }
 }
 
-fn connect(path: &Path) -> Result<SqliteConnection> {
+fn connect(path: &Path, lock_wait: Duration) -> Result<SqliteConnection> {
     let open = |path: &Path| -> std::result::Result<SqliteConnection, Box<dyn std::error::Error>> {
         let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
         connection.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
-            BUSY_TIMEOUT.as_millis()
+            lock_wait.as_millis()
         ))?;
         Ok(connection)
     };

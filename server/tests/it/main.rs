@@ -11,6 +11,7 @@ mod facade;
 mod idempotency;
 mod lab;
 mod schedules;
+mod stalls;
 mod stream;
 mod timeline;
 mod wire;
