@@ -1,29 +1,39 @@
 //! The link to the database cut around COMMIT, for every strategy: whatever was cut, the call ends with a definite and
 //! true answer. And a database that is away for longer: a reason, never a wrong answer.
 
-use futures::future::join_all;
+use std::sync::Arc;
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use test_support::{Cut, CutProxy, NewConnections};
+use uuid::Uuid;
 use zbl_server::{
-    error::Error,
-    ledger::{Fate, Resolve},
-    strategy::REGISTRY,
+    account::Change,
+    error::{Error, UnknownCause},
+    ledger::{Fate, Ledger, Resolve},
+    strategy::{Conflict, Guarantee, REGISTRY, Row},
+    timeline::Phase,
 };
 
-use crate::app::{Bench, Database, deduction, money};
+use crate::{
+    app::{Bench, Database, deduction, money, until},
+    schedules::where_no_other_test_waits,
+};
 
 /// A ledger whose database is behind a proxy.
-async fn behind_proxy(words: &[&str]) -> (Bench, CutProxy, Database) {
-    let database = Database::mysql();
-    let proxy = CutProxy::start(&database.url).unwrap();
-    let name = database.url.rsplit('/').next().unwrap();
-    (Bench::open(&proxy.url(name), words).await, proxy, database)
+async fn behind_proxy(url: &str, words: &[&str]) -> (Bench, CutProxy) {
+    let proxy = CutProxy::start(url).unwrap();
+    let name = url.rsplit('/').next().unwrap();
+    (Bench::open(&proxy.url(name), words).await, proxy)
 }
 
 const CUTS: [Cut; 2] = [Cut::BeforeCommit, Cut::BehindCommit];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_commit_is_settled_for_every_strategy() {
-    let (bench, proxy, _database) = behind_proxy(&[]).await;
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &[]).await;
     for row in REGISTRY {
         for cut in CUTS {
             let label = format!("{} cut {cut:?}", row.name);
@@ -43,17 +53,17 @@ async fn a_cut_commit_is_settled_for_every_strategy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openings_resets_and_voids_survive_a_cut_too() {
-    let (bench, proxy, _database) = behind_proxy(&[]).await;
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &[]).await;
     for cut in CUTS {
         proxy.arm(cut, 1);
         let user_id = bench.account("1000.00").await;
         assert_eq!(bench.journal(user_id).await.len(), 1);
 
         proxy.arm(cut, 1);
-        let reset = bench.ledger.reset(user_id, money("5.00"), uuid::Uuid::new_v4()).await.unwrap();
+        let reset = bench.ledger.reset(user_id, money("5.00"), Uuid::new_v4()).await.unwrap();
         assert_eq!((reset.state.balance, reset.state.version), (money("5.00"), 2));
 
-        let absent = uuid::Uuid::new_v4();
+        let absent = Uuid::new_v4();
         proxy.arm(cut, 1);
         assert_eq!(bench.ledger.fate(user_id, absent, Resolve::Finally).await.unwrap(), Fate::Voided);
         assert_eq!(bench.journal(user_id).await.len(), 3);
@@ -61,27 +71,171 @@ async fn openings_resets_and_voids_survive_a_cut_too() {
     assert_eq!(proxy.cuts(), 6);
 }
 
+/// Makes a call and loses its COMMIT on the way: it arrives when the call waits for what that COMMIT is to unlock, or has
+/// ended without having waited.
+async fn in_flight<T: Send + 'static>(
+    bench: &Bench,
+    proxy: &CutProxy,
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let before = proxy.cuts();
+    proxy.arm(Cut::InFlight, 1);
+    let call = tokio::spawn(call);
+    until("the call waits for its own commit, or ends", async || {
+        call.is_finished() || (proxy.cuts() > before && bench.ledger.blocked().await.unwrap() > 0)
+    })
+    .await;
+    assert_eq!(proxy.release_held(), 1, "nothing was in flight");
+    call.await.unwrap()
+}
+
+/// The COMMIT arrives after its fate was asked for: "not found" without the row lock would be wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_flight_is_waited_for() {
+    let (_server, url) = where_no_other_test_waits();
+    let (bench, proxy) = behind_proxy(&url, &[]).await;
+    for row in REGISTRY {
+        let user_id = bench.account("1000.00").await;
+        let (ledger, change) = (Arc::clone(&bench.ledger), deduction(user_id));
+        let call = async move { ledger.apply(change, Some(row)).await };
+        let receipt = in_flight(&bench, &proxy, call).await.expect(row.name);
+        assert_eq!((receipt.balance, receipt.version), (money("990.00"), 2), "{}", row.name);
+        assert_eq!(receipt.attempts, 1, "{}: settled, not tried again", row.name);
+        assert_eq!(bench.balance(user_id).await, money("990.00"), "{}", row.name);
+        assert_eq!(bench.journal(user_id).await.len(), 2, "{}: applied once", row.name);
+    }
+
+    let ledger = Arc::clone(&bench.ledger);
+    let opening = async move { ledger.open(0, money("1000.00"), Uuid::new_v4()).await };
+    let user_id = in_flight(&bench, &proxy, opening).await.unwrap().user_id;
+    let ledger = Arc::clone(&bench.ledger);
+    let reset = async move { ledger.reset(user_id, money("5.00"), Uuid::new_v4()).await };
+    assert_eq!(in_flight(&bench, &proxy, reset).await.unwrap().state.version, 2);
+    let ledger = Arc::clone(&bench.ledger);
+    let resolve = async move { ledger.fate(user_id, Uuid::new_v4(), Resolve::Finally).await };
+    assert_eq!(in_flight(&bench, &proxy, resolve).await.unwrap(), Fate::Voided);
+    assert_eq!(bench.journal(user_id).await.len(), 3, "each applied once");
+}
+
+/// Another operation comes while the COMMIT of the first is in flight and the first is being settled: whatever keeps the
+/// two apart must still do so then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_in_flight_is_not_overwritten() {
+    let (_server, url) = where_no_other_test_waits();
+    let (bench, proxy) = behind_proxy(&url, &[]).await;
+    for row in safe() {
+        let user_id = bench.account("1000.00").await;
+        let start = |change: Change| {
+            let ledger = Arc::clone(&bench.ledger);
+            tokio::spawn(async move { ledger.apply(change, Some(row)).await })
+        };
+        let before = proxy.cuts();
+        proxy.arm(Cut::InFlight, 1);
+        let first = start(deduction(user_id));
+        until("the first COMMIT is in flight", async || proxy.cuts() > before).await;
+
+        let change = deduction(user_id);
+        let gate = bench.gates.hold(change.request_id, Phase::Write);
+        let second = start(change);
+        until("the second has read, or both wait: it for the first, the first for its own commit", async || {
+            gate.arrived().now_or_never().is_some() || bench.ledger.blocked().await.unwrap() >= 2
+        })
+        .await;
+        assert_eq!(proxy.release_held(), 1, "{}", row.name);
+        gate.release();
+        let first = first.await.unwrap().expect(row.name);
+        let second = second.await.unwrap().expect(row.name);
+        assert_eq!((first.version, first.attempts, second.version), (2, 1, 3), "{}", row.name);
+        assert_eq!(second.version_before, 2, "{}: it wrote over the first", row.name);
+        assert_eq!(bench.balance(user_id).await, money("980.00"), "{}", row.name);
+    }
+}
+
+/// The strategies that lose nothing within one process.
+fn safe() -> impl Iterator<Item = &'static Row> {
+    REGISTRY.iter().filter(|row| row.guarantee != Guarantee::LosesUpdates)
+}
+
 /// Many at once, their commits cut here and there: the safe ones all take effect exactly once.
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_among_many_lose_and_double_nothing() {
-    let (bench, proxy, _database) = behind_proxy(&[]).await;
-    let safe = REGISTRY.iter().filter(|row| row.guarantee != zbl_server::strategy::Guarantee::LosesUpdates);
-    for (row, cut) in safe.flat_map(|row| CUTS.map(|cut| (row, cut))) {
+    const CUTS_EACH: u32 = 5;
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &[]).await;
+    for (row, cut) in safe().flat_map(|row| CUTS.map(|cut| (row, cut))) {
+        let label = format!("{} cut {cut:?}", row.name);
         let user_id = bench.account("1000.00").await;
-        proxy.arm(cut, 5);
-        let calls = (0..20).map(|_| bench.ledger.apply(deduction(user_id), Some(row)));
-        let acknowledged = join_all(calls).await.into_iter().filter(Result::is_ok).count();
-        proxy.arm(cut, 0);
+        let before = proxy.cuts();
+        proxy.arm(cut, CUTS_EACH);
+        let (mut called, mut acknowledged) = (0, 0);
+        // What commits many changes at once has fewer commits to cut, but one at least in each round.
+        for _ in 0..CUTS_EACH {
+            let calls = (0..20).map(|_| bench.ledger.apply(deduction(user_id), Some(row)));
+            called += calls.len();
+            acknowledged += join_all(calls).await.into_iter().filter(Result::is_ok).count();
+            if proxy.cuts() == before + CUTS_EACH {
+                break;
+            }
+        }
+        assert_eq!(proxy.cuts(), before + CUTS_EACH, "{label}");
+        match row.conflict {
+            Conflict::Waits => assert_eq!(acknowledged, called, "{label}"),
+            Conflict::Retries | Conflict::Overwrites => assert!(acknowledged > 0, "{label}"),
+        }
         let journaled = bench.journal(user_id).await.len() - 1;
-        assert_eq!(acknowledged, journaled, "{} cut {cut:?}", row.name);
+        assert_eq!(acknowledged, journaled, "{label}");
         let left = money("1000.00").minor() - 1000 * i64::try_from(journaled).unwrap();
-        assert_eq!(bench.balance(user_id).await.minor(), left, "{} cut {cut:?}", row.name);
+        assert_eq!(bench.balance(user_id).await.minor(), left, "{label}");
+    }
+}
+
+/// A call that changes an account; its result is whether it had done so before.
+type Call = fn(Arc<Ledger>, i64, Uuid) -> BoxFuture<'static, Result<bool, Error>>;
+
+const CALLS: [(&str, Call); 3] = [
+    ("open", |ledger, _, request_id| {
+        async move { Ok(ledger.open(0, money("1000.00"), request_id).await?.replayed) }.boxed()
+    }),
+    ("reset", |ledger, user_id, request_id| {
+        async move { Ok(ledger.reset(user_id, money("1000.00"), request_id).await?.replayed) }.boxed()
+    }),
+    ("deduct", |ledger, user_id, request_id| {
+        let change = Change { request_id, ..deduction(user_id) };
+        async move { Ok(ledger.apply(change, None).await?.is_replay()) }.boxed()
+    }),
+];
+
+/// The COMMIT was sent and nobody can look what became of it, because the database is away or because it has not arrived
+/// yet. Then the outcome is unknown: what the looking ran into says nothing about the effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_settled_in_time_is_unknown() {
+    let words = ["--settle-timeout", "300ms", "--operation-timeout", "300ms", "--lock-wait", "1s"];
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &words).await;
+    let user_id = bench.account("1000.00").await;
+    let cases = [
+        (Cut::BeforeCommit, NewConnections::Refuse),
+        (Cut::BehindCommit, NewConnections::Refuse),
+        (Cut::InFlight, NewConnections::Pass),
+    ];
+    for ((name, call), (cut, meanwhile)) in CALLS.into_iter().flat_map(|call| cases.map(|case| (call, case))) {
+        let request_id = Uuid::new_v4();
+        // Warm, so that the call needs no new connection before its commit.
+        bench.balance(user_id).await;
+        proxy.set_new_connections(meanwhile);
+        proxy.arm(cut, 1);
+        let unknown = call(Arc::clone(&bench.ledger), user_id, request_id).await;
+        let link_lost = matches!(unknown, Err(Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. }));
+        assert!(link_lost, "{name} cut {cut:?}: {unknown:?}");
+
+        assert_eq!(proxy.release_held(), usize::from(cut == Cut::InFlight), "{name} cut {cut:?}");
+        proxy.set_new_connections(NewConnections::Pass);
+        let had_taken_effect = call(Arc::clone(&bench.ledger), user_id, request_id).await.unwrap();
+        assert_eq!(had_taken_effect, cut != Cut::BeforeCommit, "{name} cut {cut:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_stays_away_is_a_reason_not_an_answer() {
-    let (bench, proxy, _database) = behind_proxy(&["--settle-timeout", "300ms"]).await;
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &["--settle-timeout", "300ms"]).await;
     let user_id = bench.account("1000.00").await;
 
     proxy.set_new_connections(NewConnections::Refuse);
@@ -96,9 +250,9 @@ async fn a_database_that_stays_away_is_a_reason_not_an_answer() {
         let change = deduction(user_id);
         // Warm, so that the call needs no new connection before its commit.
         bench.balance(user_id).await;
-        let gate = bench.gates.hold(change.request_id, zbl_server::timeline::Phase::Commit);
+        let gate = bench.gates.hold(change.request_id, Phase::Commit);
         let call = tokio::spawn({
-            let ledger = std::sync::Arc::clone(&bench.ledger);
+            let ledger = Arc::clone(&bench.ledger);
             async move { ledger.apply(change, None).await }
         });
         gate.arrived().await;

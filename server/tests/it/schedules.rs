@@ -178,7 +178,7 @@ async fn every_strategy_keeps_its_guarantee_on_mariadb_or_mysql() {
 
 /// A database where every lock wait counted is this test's: its own on MySQL, which counts for each database. MariaDB
 /// counts for the whole server, so there it takes a server of its own.
-fn where_no_other_test_waits() -> (Option<MariaDb>, String) {
+pub fn where_no_other_test_waits() -> (Option<MariaDb>, String) {
     let url = Database::mysql().url;
     let version = test_support::query(&url, "SELECT VERSION()").unwrap().concat().concat();
     if !version.contains("MariaDB") {

@@ -210,7 +210,8 @@ fn mariadb_keeps_the_locks_of_a_commit_in_flight_until_it_arrives() {
     server.query("CREATE TABLE flights.t (n INT PRIMARY KEY, seen INT) ENGINE=InnoDB").unwrap();
     server.query("INSERT INTO flights.t VALUES (1, 0), (2, 0)").unwrap();
     let proxy = CutProxy::start(&server.url("")).unwrap();
-    let transfer = |n: u32| query(&proxy.url("flights"), &format!("BEGIN; UPDATE t SET seen = 1 WHERE n = {n}; COMMIT"));
+    let transfer =
+        |n: u32| query(&proxy.url("flights"), &format!("BEGIN; UPDATE t SET seen = 1 WHERE n = {n}; COMMIT"));
     let look = |n: u32, lock: &str| server.query(&format!("SELECT seen FROM flights.t WHERE n = {n} {lock}"));
 
     proxy.arm(Cut::InFlight, 2);
