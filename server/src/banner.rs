@@ -19,6 +19,7 @@ pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
 
 Try:
   grpcurl -plaintext -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
+  curl -H 'content-type: application/json' -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' http://{web}/deduct
   {timeline} --addr http://{target}
   {loadgen} attack --addr http://{target} --strategy none
   {loadgen} compare --addr http://{target}
@@ -26,6 +27,7 @@ Try:
 Ctrl-C stops it.
 ",
         version = env!("CARGO_PKG_VERSION"),
+        web = reachable(http),
         timeline = program("timeline"),
         loadgen = program("loadgen"),
     )

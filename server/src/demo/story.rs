@@ -84,15 +84,20 @@ pub(super) fn surprises(runs: &[Report]) -> Vec<String> {
     verdicts.chain(unexplained).collect()
 }
 
-/// The lanes of one lost update that the verdict confirms, and its witness. Of those in which both had read the same and
-/// that cost one update each the shortest, because there the phases are easiest to see.
+/// The lanes of one lost update that the verdict confirms, and its witness. The plainest there is: of one victim, both
+/// sides of which had read the same, and short, because there the phases are easiest to see.
 pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
     let events: Vec<Event> = timeline.retained(0, report.user_id).map(|(_, event)| event).collect();
     let races = events.iter().filter_map(|event| match event {
         Event::Race(race) => Some((race, confirmed(race, &report.lost_updates)?)),
         Event::Span(_) => None,
     });
-    let Some((race, pair)) = races.min_by_key(|(race, _)| race.overwriter.version - race.seen.version) else {
+    let plainness = |race: &Race, pair: &Pair| {
+        let others = race.victims.len() + race.victims_omitted as usize;
+        let read_apart = pair.victim.version_before != pair.overwriter.version_before;
+        (others, read_apart, race.overwriter.version - race.seen.version)
+    };
+    let Some((race, pair)) = races.min_by_key(|(race, pair)| plainness(race, pair)) else {
         return String::new();
     };
     let spans: Vec<v1::Span> = events
@@ -106,14 +111,12 @@ pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
     format!("One of them, as it happened:\n\n{lanes}\n  {}\n", witness(pair))
 }
 
-/// The pair of the verdict that a race is, if it is a plain one.
+/// The pair of the verdict that a race is, with the newest of its victims.
 fn confirmed<'a>(race: &Race, pairs: &'a [Pair]) -> Option<&'a Pair> {
-    let [victim] = race.victims.as_slice() else { return None };
-    pairs.iter().find(|pair| {
-        race.victims_omitted == 0
-            && pair.victim.version_before == pair.overwriter.version_before
-            && (pair.victim.request_id, pair.overwriter.request_id) == (victim.request_id, race.overwriter.request_id)
-    })
+    let newest = race.victims.first()?.request_id;
+    pairs
+        .iter()
+        .find(|pair| (pair.victim.request_id, pair.overwriter.request_id) == (newest, race.overwriter.request_id))
 }
 
 /// What the reader is left with.

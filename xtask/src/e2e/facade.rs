@@ -143,7 +143,7 @@ fn swimlane(curl: &Curl<'_>) -> Result<(), Failure> {
     ensure(committed && count(&lane) > 2, || lane.to_string())?;
     let newest = curl.get("/api/swimlane?user_id=1&limit=2")?.data()?;
     ensure(count(&newest) == 2, || newest.to_string())?;
-    let cleared = curl.ask("/api/swimlane/clear", &["-X", "POST"])?.data()?;
+    let cleared = curl.ask("/api/swimlane/clear", &["-X", "POST", "-H", "content-type: application/json"])?.data()?;
     ensure(cleared["cleared"].as_u64() >= Some(1), || cleared.to_string())?;
     let empty = curl.get("/api/swimlane?user_id=1")?.data()?;
     ensure(count(&empty) == 0, || empty.to_string())
