@@ -29,7 +29,7 @@ use crate::{
     http,
     ledger::{self, Ledger},
     listeners::{Addresses, Listeners},
-    rpc::{AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
+    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -223,7 +223,7 @@ impl App {
                 })
             }
         };
-        let router = http::router(check, http::facade(handlers, bound));
+        let router = http::router(check, rpc::facade(handlers, bound));
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await

@@ -1,9 +1,7 @@
 //! The HTTP port: is the process up, is it ready, and the JSON facade. Refuses to judge readiness; the caller's
 //! check does, within a time limit.
 
-mod envelope;
-mod facade;
-mod swimlane;
+pub(crate) mod envelope;
 
 use std::time::Duration;
 
@@ -16,7 +14,6 @@ use axum::{
 use tokio::time::timeout;
 
 use self::envelope::refusal;
-pub use self::facade::router as facade;
 
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);

@@ -5,12 +5,14 @@ mod account;
 mod convert;
 mod deadline;
 mod deduct_stream;
+mod facade;
 mod lab;
 mod status;
 mod timeline;
 
 pub use self::{
     account::AccountRpc,
+    facade::router as facade,
     lab::{Lab, LabAccess, LabRpc},
     timeline::Watch,
 };

@@ -1,5 +1,5 @@
 //! The timeline on a terminal: live swim lanes. Owns the terminal and the pace, one redraw per tick at most whatever
-//! comes in; what is shown is [`app`]'s and [`scene`]'s, how it looks [`draw`]'s and [`swim`]'s. It leaves the terminal
+//! comes in; what is shown is `app`'s and `scene`'s, how it looks `draw`'s and `swim`'s. It leaves the terminal
 //! as it found it, also on an error and on a panic.
 
 mod app;

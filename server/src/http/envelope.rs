@@ -22,12 +22,12 @@ struct Envelope<T> {
 }
 
 /// A success.
-pub(super) fn ok(data: &impl Serialize) -> Response {
+pub(crate) fn ok(data: &impl Serialize) -> Response {
     Json(Envelope { code: 200, message: "ok".to_owned(), reason: None, data: Some(data) }).into_response()
 }
 
 /// A failure, with the reason of the error table or one like it.
-pub(super) fn refusal(status: StatusCode, reason: &str, message: &str) -> Response {
+pub(crate) fn refusal(status: StatusCode, reason: &str, message: &str) -> Response {
     let envelope = Envelope::<()> {
         code: status.as_u16(),
         message: message.to_owned(),

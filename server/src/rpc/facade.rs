@@ -4,6 +4,8 @@
 //! Amounts may be JSON strings or numbers; a number is taken by its digits, never through a float. Balances are answered
 //! as numbers with two decimals.
 
+mod swimlane;
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::{
@@ -20,11 +22,8 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use zbl_proto::v1::{self, account_service_server::AccountService, lab_service_server::LabService};
 
-use super::{
-    envelope::{ok, refusal},
-    swimlane,
-};
-use crate::rpc::Handlers;
+use super::Handlers;
+use crate::http::envelope::{ok, refusal};
 
 /// The largest body: a deduction is some 200 bytes, and nobody has a reason to send more.
 const BODY_MOST: usize = 16 * 1024;
