@@ -114,8 +114,8 @@ const NO_ANSWER: &str = "no answer";
 /// Applies pending migrations, one server at a time.
 async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::Down(format!("cannot migrate the schema: {error}"));
-    // Lock names are the whole server's; ours is this database's.
-    let name = "CONCAT('zbl.', MD5(DATABASE()))";
+    // Lock names are the whole server's, and short; ours is this database's. (MySQL 9 has no MD5 any more.)
+    let name = "CONCAT('zbl.', LEFT(SHA2(DATABASE(), 256), 32))";
     let lock = format!("SELECT CAST(COALESCE(GET_LOCK({name}, {MIGRATION_LOCK_S}), 0) AS CHAR) AS value");
     if scalar(&mut connection, &lock).await? != "1" {
         return Err(failed(&format!("another server has been migrating for {MIGRATION_LOCK_S} s")));
