@@ -104,18 +104,17 @@ impl Ledger {
         &self.bench
     }
 
+    /// How many operations wait for a lock, or for their turn, that a strategy keeps in this process: for the lab.
+    pub fn waiting(&self) -> usize {
+        self.strategies.iter().filter_map(|strategy| strategy.built.as_ref().ok()).map(|built| built.waiting()).sum()
+    }
+
     /// How many operations wait for a lock right now, in this process or in the database: for the lab.
     ///
     /// # Errors
     /// [`Error::BackendDown`] and its like when the database cannot be asked.
     pub async fn blocked(&self) -> Result<u64, Error> {
-        let here: usize = self
-            .strategies
-            .iter()
-            .filter_map(|strategy| strategy.built.as_ref().ok())
-            .map(|built| built.waiting())
-            .sum();
-        Ok(here as u64 + self.bench.store.lock_waits().await.map_err(backend)?)
+        Ok(self.waiting() as u64 + self.bench.store.lock_waits().await.map_err(backend)?)
     }
 
     /// Applies a change under a strategy (`None`: the default), in a task of its own: a caller that goes away cannot

@@ -37,9 +37,8 @@ async fn in_one_batch(bench: &Bench, changes: &[Change]) -> Vec<Call> {
     let gate = bench.gates.hold(busy.request_id, Phase::Write);
     let first = call(bench, busy, batched());
     gate.arrived().await;
-    let blocked = bench.ledger.blocked().await.unwrap();
     let calls: Vec<Call> = changes.iter().map(|change| call(bench, *change, batched())).collect();
-    until("all are queued", async || bench.ledger.blocked().await.unwrap() >= blocked + changes.len() as u64).await;
+    until("all are queued", async || bench.ledger.waiting() == changes.len()).await;
     gate.release();
     first.await.unwrap().unwrap();
     calls
