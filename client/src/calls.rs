@@ -17,6 +17,10 @@ use crate::{AddressError, Error, Retry, address};
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// The longest deadline: no call of this service is worth a day's wait, and `grpc-timeout` has eight digits, which tonic
+/// panics rather than exceeds.
+pub const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Entries per page when a whole journal is read: the most the server gives.
 const JOURNAL_PAGE: i32 = 1_000;
 
@@ -54,10 +58,10 @@ impl Client {
         Ok(Self { address: address.to_owned(), stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() })
     }
 
-    /// The same client with another deadline per try.
+    /// The same client with another deadline per try, at most [`LONGEST_DEADLINE`].
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
+        Self { deadline: deadline.min(LONGEST_DEADLINE), ..self }
     }
 
     /// The same client with another way to repeat calls.

@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use zbl_proto::{ERROR_DOMAIN, Effect, Reason};
 
+use crate::paint::printable;
+
 /// Why a call failed.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -56,13 +58,35 @@ impl Error {
     /// Whether the cause lies in the connection, the server's life or its backend's, so that the same call may succeed
     /// later. Refusals and contention are answers, not outages.
     pub fn is_transient(&self) -> bool {
-        match self.reason {
-            Some(Reason::BackendDown | Reason::CircuitOpen | Reason::OutcomeUnknown) => true,
-            Some(_) => false,
-            None => matches!(
+        let Some(reason) = self.reason else {
+            return matches!(
                 self.code,
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
-            ),
+            );
+        };
+        // Without a wildcard, so that whoever adds a reason decides.
+        match reason {
+            Reason::BackendDown | Reason::CircuitOpen | Reason::ShuttingDown | Reason::OutcomeUnknown => true,
+            Reason::InvalidAmount
+            | Reason::InvalidUserId
+            | Reason::InvalidRequestId
+            | Reason::InvalidPage
+            | Reason::InvalidResume
+            | Reason::InvalidAttack
+            | Reason::InvalidInterval
+            | Reason::UnknownStrategy
+            | Reason::RequestIdReused
+            | Reason::AccountNotFound
+            | Reason::AccountExists
+            | Reason::InsufficientBalance
+            | Reason::BalanceOverflow
+            | Reason::Contended
+            | Reason::StrategyUnavailable
+            | Reason::LabDisabled
+            | Reason::LabUnauthenticated
+            | Reason::RateLimited
+            | Reason::Overloaded
+            | Reason::Bug => false,
         }
     }
 
@@ -100,9 +124,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let message = printable(&self.message);
         match self.reason {
-            Some(reason) => write!(f, "{reason}: {}", self.message),
-            None => write!(f, "{:?}: {}", self.code, self.message),
+            Some(reason) => write!(f, "{reason}: {message}"),
+            None => write!(f, "{:?}: {message}", self.code),
         }
     }
 }
@@ -149,10 +174,17 @@ mod tests {
     }
 
     #[test]
+    fn a_message_cannot_steer_the_terminal() {
+        let error = Error::from_status(&Status::unavailable("gone\x1b[2J\r\nerror: none"));
+        assert_eq!(error.to_string(), "Unavailable: gone\u{fffd}[2J\u{fffd}\u{fffd}error: none");
+    }
+
+    #[test]
     fn only_outages_are_transient() {
         let transient = |code, reason| Error::from_status(&status(code, reason, ERROR_DOMAIN)).is_transient();
         assert!(transient(Code::Unavailable, "BACKEND_DOWN"));
         assert!(transient(Code::DeadlineExceeded, "OUTCOME_UNKNOWN"));
+        assert!(transient(Code::Unavailable, "SHUTTING_DOWN"));
         assert!(!transient(Code::ResourceExhausted, "OVERLOADED"));
         assert!(!transient(Code::Internal, "BUG"));
         assert!(Error::from_status(&Status::unavailable("refused")).is_transient());

@@ -19,15 +19,19 @@ const MARGIN: usize = 12;
 /// The columns of a box around its label: brackets, and one of the line that leads on to the next box.
 const FRAME: usize = 3;
 
+/// The widest picture, label and line drawn: beyond any screen, and below the 65,535 columns that formatting can fill.
+const WIDEST: usize = 4096;
+
 /// Draws the lanes of the operations in `race` from those of `spans` that are theirs, `width` columns wide. The order of
 /// all events is exact; their distances are stretched. Labels are shortened until they fit; a width too small for the
-/// shortest ones is exceeded. Without a span of the race's operations there is nothing to draw, and the text says so.
+/// shortest ones is exceeded, and one above 4096 is taken for 4096. Without a span of the race's operations there is nothing to draw, and the text says so.
 pub fn picture(spans: &[Span], race: &Race, width: usize, paint: Paint) -> String {
     rows(spans, race, width).iter().map(|row| row.render(paint)).collect()
 }
 
 /// The rows of the picture.
 pub(crate) fn rows(spans: &[Span], race: &Race, width: usize) -> Vec<Row> {
+    let width = width.min(WIDEST);
     let operations = operations(spans, race);
     if operations.iter().all(|operation| operation.spans.is_empty()) {
         let mut row = Row::default();
@@ -166,13 +170,13 @@ impl Operation<'_> {
         row.put(0, &format!("{} {}", self.letter, short(&self.contender.request_id)), emphasis);
         if let (Some(first), Some(last)) = (self.spans.first(), self.spans.last()) {
             let (from, to) = (axis.column(first.start_ns), axis.column(end_ns(last)));
-            row.put(MARGIN + from, &"─".repeat(to - from - 1), FAINT);
+            row.put(MARGIN + from, &"─".repeat(to.saturating_sub(from + 1)), FAINT);
         } else {
             row.put(MARGIN, "(not retained)", FAINT);
         }
         for span in &self.spans {
             let (from, to) = (axis.column(span.start_ns), axis.column(end_ns(span)));
-            let inner = (to - from).saturating_sub(FRAME);
+            let inner = to.saturating_sub(from + FRAME).min(WIDEST);
             row.put(MARGIN + from, &format!("[{:^inner$}]", label(span, detail)), style(span.phase()));
         }
         row
@@ -205,7 +209,7 @@ impl Operation<'_> {
         let Some((start_ns, end_ns)) = self.window_ns() else { return row };
         // From under the bracket that closes the read to under the one that opens the write.
         let (from, to) = (axis.column(start_ns).saturating_sub(2), axis.column(end_ns));
-        let fill = to.saturating_sub(from);
+        let fill = to.saturating_sub(from).min(WIDEST);
         let victims = all.iter().filter(|other| other.role == Role::Victim);
         let letters = victims.map(|victim| victim.letter.to_string()).collect::<Vec<_>>().join(", ");
         let tellings = [belief(race), "╰─ stale ".to_owned()];

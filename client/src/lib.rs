@@ -41,7 +41,7 @@ pub mod watch;
 
 pub use account::{Account, Change, Entry, EntryPage, Fate, Receipt, Strategies, Strategy};
 pub use address::AddressError;
-pub use calls::{Client, DEFAULT_DEADLINE};
+pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
 pub use error::Error;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};

@@ -1,7 +1,7 @@
 //! The colours and letters of phases and races, shared by the timeline's lines and the picture of a race. Decides
 //! whether to colour at all; refuses to know where anything is printed.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use anstyle::{AnsiColor, Style};
@@ -23,13 +23,23 @@ impl Paint {
         if AutoStream::choice(stream) == ColorChoice::Never { Self::Plain } else { Self::Ansi }
     }
 
-    /// Appends text in a style.
+    /// Appends text in a style, made [`printable`].
     pub(crate) fn push(self, out: &mut String, style: Style, text: &str) {
+        let text = printable(text);
         // Writing to a string cannot fail.
         let _ = match self {
             Self::Ansi if style != PLAIN => write!(out, "{style}{text}{style:#}"),
             _ => write!(out, "{text}"),
         };
+    }
+}
+
+/// Text with its control characters replaced: what a server or a recording supplies must not steer the terminal.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        Cow::Owned(text.replace(char::is_control, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::{Request, Status, Streaming};
+use zbl_proto::Reason;
 use zbl_proto::v1::stream_timeline_response::Event;
 use zbl_proto::v1::{StreamTimelineRequest, StreamTimelineResponse};
 
@@ -131,7 +132,9 @@ impl Timeline {
     }
 
     fn lose(&mut self, error: Error) -> Result<TimelineItem, Error> {
-        if !error.is_transient() {
+        // A call is not repeated into a server that sheds load; a stream that waits longer each time may be.
+        let shed = matches!(error.reason(), Some(Reason::Overloaded | Reason::RateLimited));
+        if !error.is_transient() && !shed {
             return Err(error);
         }
         let retry_in = self.backoff.pause();

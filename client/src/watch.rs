@@ -18,6 +18,7 @@ mod transcript;
 pub mod tui;
 
 use std::{
+    future::pending,
     io::{self, Write},
     time::Duration,
 };
@@ -106,39 +107,45 @@ pub async fn watch(mut intake: Intake, format: Format, out: &mut impl Write) -> 
     let mut renderer = format.renderer(intake.feed.addresses());
     let mut interrupted = std::pin::pin!(interrupted());
     let (mut batch, mut text) = (Vec::new(), String::new());
-    loop {
+    let ended = loop {
         tokio::select! {
             received = intake.next_batch(&mut batch) => {
-                received?;
-                if batch.is_empty() {
-                    break;
-                }
+                let last = received.is_err() || batch.is_empty();
                 for arrival in batch.drain(..) {
                     renderer.take(arrival, &mut text);
                 }
+                if last {
+                    break received;
+                }
             }
             () = sleep(QUIET), if renderer.is_holding() => renderer.settle(&mut text),
-            () = &mut interrupted => break,
+            () = &mut interrupted => break Ok(()),
         }
         out.write_all(text.as_bytes())?;
         out.flush()?;
         text.clear();
-    }
+    };
+    // Also after an error: what is held back is shown, and a trace is closed.
     renderer.finish(&mut text);
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ended.and(written.map_err(WatchError::Output))
 }
 
 /// Waits for SIGINT or, where there is such a thing, SIGTERM.
 async fn interrupted() {
+    let interrupted = async {
+        // Where no handler can be installed, the default action ends the process.
+        if signal::ctrl_c().await.is_err() {
+            pending::<()>().await;
+        }
+    };
     #[cfg(unix)]
     if let Ok(mut terminated) = signal::unix::signal(signal::unix::SignalKind::terminate()) {
         tokio::select! {
-            _ = signal::ctrl_c() => {}
+            () = interrupted => {}
             _ = terminated.recv() => {}
         }
         return;
     }
-    // An error means that no handler could be installed; the default action ends the process then.
-    let _ = signal::ctrl_c().await;
+    interrupted.await;
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time;
 use zbl_client::{Account, Client, Entry, Error, Retry};
 
 use crate::history::{Operation, Outcome};
@@ -58,7 +59,7 @@ pub struct Attack {
 pub struct Patience {
     /// How long a worker waits for a server that is away before it gives up.
     pub outage: Duration,
-    /// How often an operation that was refused for contention is repeated.
+    /// How often an operation that was turned away, by contention or for load, is repeated.
     pub contended: u32,
 }
 
@@ -193,11 +194,11 @@ pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Sto
 
     progress.send_modify(|progress| progress.stage = Stage::Settling);
     let patience = if stop.requested() || harvest.gave_up { BRIEF } else { attack.patience.outage.max(BRIEF) };
-    settle::settle(&clients, scene.root.user_id, &mut harvest.operations, Instant::now() + patience).await;
+    settle::settle(&clients, scene.root.user_id, &mut harvest.operations, time::Instant::now() + patience).await;
 
     progress.send_modify(|progress| progress.stage = Stage::Judging);
     let user_id = scene.root.user_id;
-    let (journal, account) = settle::read(&clients, scene.root, Instant::now() + patience)
+    let (journal, account) = settle::read(&clients, scene.root, time::Instant::now() + patience)
         .await
         .map_err(|source| AttackError::Unreadable { user_id, source })?;
     report(attack, scene, &harvest, &journal, account)
@@ -262,10 +263,20 @@ impl Harvest {
             self.recorder.record(finished.latency);
         }
         self.attempts += u64::from(finished.attempts);
-        self.retries.contended += finished.retries.contended;
-        self.retries.outage += finished.retries.outage;
+        self.retries.contended = self.retries.contended.saturating_add(finished.retries.contended);
+        self.retries.outage = self.retries.outage.saturating_add(finished.retries.outage);
         self.operations.push(finished.operation);
     }
+}
+
+/// How many servers the addresses name, however each of them is written.
+fn servers<'a>(addresses: impl Iterator<Item = &'a str>) -> usize {
+    let plain = |address: &str| {
+        let address = address.to_ascii_lowercase();
+        let bare = address.strip_prefix("http://").unwrap_or(&address);
+        bare.strip_suffix('/').unwrap_or(bare).to_owned()
+    };
+    addresses.map(plain).collect::<HashSet<_>>().len()
 }
 
 fn report(
@@ -287,7 +298,7 @@ fn report(
         guarantee: scene.guarantee,
         cure: scene.cure,
         store: scene.store,
-        servers: attack.clients.iter().map(Client::address).collect::<HashSet<_>>().len(),
+        servers: servers(attack.clients.iter().map(Client::address)),
         user_id: scene.root.user_id,
         interrupted: (harvest.operations.len() as u64) < attack.workload.operations(),
         latency: harvest.recorder.latency(),

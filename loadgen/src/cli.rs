@@ -54,6 +54,8 @@ pub(crate) enum Failure {
     Output { path: String, source: std::io::Error },
     #[error("cannot print the result: {0}")]
     Print(std::io::Error),
+    #[error("there is nothing to compare: the server has no strategy that is available; `loadgen attack` says why")]
+    NothingToCompare,
     #[error("interrupted before the run was settled; nothing is known about it")]
     Interrupted,
 }
@@ -65,6 +67,7 @@ impl Failure {
         let _ = output::to_stderr(&format!("error: {self}\n"));
         match self {
             Self::Address(_)
+            | Self::NothingToCompare
             | Self::Output { .. }
             | Self::Attack(
                 AttackError::Workload(_)

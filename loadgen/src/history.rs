@@ -2,7 +2,7 @@
 //! journal is the other, and only the verdict compares them.
 
 use uuid::Uuid;
-use zbl_client::{Money, Receipt};
+use zbl_client::{Money, Reason, Receipt};
 
 /// An operation and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,3 +49,8 @@ impl Acknowledgement {
 
 /// The reason of an operation whose outcome had been unknown and whose id was then voided.
 pub const VOIDED: &str = "VOIDED";
+
+/// Whether a call that ended for this reason was turned away: nothing was decided, and the same call may be taken later.
+pub(crate) const fn is_turned_away(reason: Reason) -> bool {
+    matches!(reason, Reason::Contended | Reason::Overloaded | Reason::RateLimited)
+}

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 use zbl_client::{Guarantee, Money, Reason};
 
+use crate::history::is_turned_away;
 use crate::recorder::Latency;
 use crate::verdict::{Judgement, LostUpdate, Tally, Verdict, Write};
 use crate::workload::Workload;
@@ -45,7 +46,7 @@ pub struct Run {
     pub latency: Latency,
     /// Transactions the server ran for acknowledged operations.
     pub attempts: u64,
-    /// Calls repeated because of contention.
+    /// Calls repeated because they were turned away, by contention or for load.
     pub contended_retries: u32,
     /// Calls repeated because the server or its backend was away.
     pub outage_retries: u32,
@@ -114,13 +115,13 @@ pub struct Report {
     pub miscalculated: Vec<i64>,
     /// Who lost what to whom.
     pub lost_updates: Vec<Pair>,
-    /// Answered operations (acknowledged or refused, not turned away by contention) per second.
+    /// Answered operations (acknowledged or refused; neither turned away, nor voided, nor lost to an outage) per second.
     pub throughput_per_s: f64,
     /// Latencies of operations with a known outcome, in microseconds, repetitions included.
     pub latency_us: Latency,
     /// Transactions the server ran for acknowledged operations.
     pub attempts: u64,
-    /// Calls repeated because of contention.
+    /// Calls repeated because they were turned away, by contention or for load.
     pub contended_retries: u32,
     /// Calls repeated because the server or its backend was away.
     pub outage_retries: u32,
@@ -183,9 +184,8 @@ pub struct Comparison<'a> {
 impl Report {
     /// Puts a result together.
     pub fn new(workload: &Workload, run: Run, judgement: Judgement, last: Money) -> Self {
-        let contended = judgement.failed.get(Reason::Contended.as_str()).copied().unwrap_or(0);
-        let refused: u64 = judgement.failed.values().sum::<u64>() - contended;
-        let answered = judgement.acknowledged.count + refused;
+        let decided = judgement.failed.iter().filter(|(reason, _)| is_decision(reason)).map(|(_, count)| count);
+        let answered = judgement.acknowledged.count + decided.sum::<u64>();
         Self {
             schema_version: SCHEMA_VERSION,
             strategy: run.strategy,
@@ -234,15 +234,19 @@ impl Report {
         self.failed.values().sum::<u64>() - self.contended()
     }
 
-    /// Says so when contention kept the strategy from selling what the balance could pay for: losing nothing by doing
-    /// nothing is no success.
+    /// Says so when contention, load shedding or rate limits kept the strategy from selling what the balance could pay
+    /// for: losing nothing by doing nothing is no success.
     pub fn contention_note(&self) -> Option<String> {
-        let (sold, affordable, contended) = (self.acknowledged.count, self.affordable, self.contended());
-        (contended > 0 && sold < affordable).then(|| {
+        let reason = |name: &str| Reason::from_wire(name).is_some_and(is_turned_away);
+        let turned_away: Vec<_> = self.failed.iter().filter(|(name, _)| reason(name)).collect();
+        let (sold, affordable) = (self.acknowledged.count, self.affordable);
+        (!turned_away.is_empty() && sold < affordable).then(|| {
+            let operations = counted(turned_away.iter().map(|(_, count)| *count).sum(), "operation");
+            let reasons: Vec<_> = turned_away.iter().map(|(name, count)| format!("{name} {count}")).collect();
             format!(
-                "{}: contention turned {} away; it sold {sold} of the {affordable} the balance could pay for",
+                "{}: turned {operations} away ({}); it sold {sold} of the {affordable} the balance could pay for",
                 self.strategy,
-                counted(contended, "operation")
+                reasons.join(", ")
             )
         })
     }
@@ -261,6 +265,14 @@ impl Report {
     pub fn attempts_per_acknowledged(&self) -> Option<f64> {
         (self.acknowledged.count > 0).then(|| self.attempts as f64 / self.acknowledged.count as f64)
     }
+}
+
+/// Whether the service decided an operation that ended for this reason, rather than turn it away, be down or void its id.
+fn is_decision(name: &str) -> bool {
+    let undecided = |reason| {
+        is_turned_away(reason) || matches!(reason, Reason::BackendDown | Reason::CircuitOpen | Reason::ShuttingDown)
+    };
+    Reason::from_wire(name).is_some_and(|reason| !undecided(reason))
 }
 
 fn per_second(count: u64, elapsed: Duration) -> f64 {

@@ -190,3 +190,16 @@ fn colours_change_no_letter() {
     assert_ne!(plain, coloured);
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
 }
+
+#[test]
+fn extremes_do_not_panic() {
+    let (mut spans, race) = one_lost_update();
+    let widest = picture(&spans, &race, usize::MAX, Paint::Plain);
+    assert!(widest.lines().all(|line| line.chars().count() <= WIDEST), "{widest}");
+    let balance = "9".repeat(1 << 17);
+    spans.push(read(B, state(&balance, 1), 0, 1));
+    picture(&spans, &race, usize::MAX, Paint::Plain);
+    // Spans at the end of time begin and end in the same column.
+    let last = |span: Span| Span { start_ns: i64::MAX, ..span };
+    assert!(picture(&spans.into_iter().map(last).collect::<Vec<_>>(), &race, 80, Paint::Plain).contains("LOST"));
+}

@@ -164,7 +164,10 @@ impl Follower {
                 TimelineItem::Disconnected { error, .. } if !reached => {
                     tries += 1;
                     if tries >= FIRST_TRIES {
-                        return Err(WatchError::Unreachable { address: self.address, error });
+                        return Err(match error.reason() {
+                            Some(_) => WatchError::Refused(error),
+                            None => WatchError::Unreachable { address: self.address, error },
+                        });
                     }
                 }
                 TimelineItem::Disconnected { error, retry_in } => {

@@ -6,7 +6,7 @@ use zbl_proto::v1::{Contender, Gap, GapReason, Phase, Race, Span};
 use super::board::{COLUMNS, Cell};
 use crate::{
     lanes::{at, milliseconds, signed},
-    paint::{FAINT, Paint, RACE, letter, name, short, style},
+    paint::{FAINT, PLAIN, Paint, RACE, letter, name, short, style},
 };
 
 /// Which columns there are.
@@ -63,9 +63,10 @@ pub(super) fn span(span: &Span, place: &Place, cells: [Cell; COLUMNS], paint: Pa
         }
     }
     let Span { lane, user_id, strategy, attempt, .. } = span;
-    line += &format!(" {lane:>4} {user_id:>6}  {strategy:<12}  ");
+    paint.push(&mut line, PLAIN, &format!(" {lane:>4} {user_id:>6}  {strategy:<12}  "));
     paint.push(&mut line, colour, &format!("{:<9}", name(phase)));
-    line += &format!("  {attempt:>3}  {:8}  {:>9}", short(&span.request_id), milliseconds(span.duration_ns));
+    let took = milliseconds(span.duration_ns);
+    paint.push(&mut line, PLAIN, &format!("  {attempt:>3}  {:8}  {took:>9}", short(&span.request_id)));
     let seen = span.seen.as_ref().map(|seen| (colour, format!("read {}", at(seen))));
     let wrote = if phase == Phase::Commit { "committed" } else { "wrote" };
     let written = span.written.as_ref().map(|written| (colour, format!("{wrote} {}", at(written))));

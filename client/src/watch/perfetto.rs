@@ -39,11 +39,14 @@ pub(super) struct Perfetto {
     numbered: usize,
     /// The end of the last slice of each thread.
     threads: HashMap<(usize, i64), i64>,
-    operations: HashMap<String, Operation>,
+    operations: HashMap<OperationKey, Operation>,
     /// The operations in the order they came up, to forget the oldest.
-    known: VecDeque<String>,
+    known: VecDeque<OperationKey>,
     races: u64,
 }
+
+/// An account and a request id, which is unique within its account only.
+type OperationKey = (i64, String);
 
 /// What a race needs to know of an operation.
 #[derive(Clone, Copy, Default)]
@@ -123,8 +126,8 @@ impl Perfetto {
             out,
         );
         match phase {
-            Phase::Read => self.operation(&span.request_id).read = Some(slice),
-            Phase::Write => self.operation(&span.request_id).write = Some(slice),
+            Phase::Read => self.operation(span).read = Some(slice),
+            Phase::Write => self.operation(span).write = Some(slice),
             _ => {}
         }
         if let (Phase::Commit, false, Some(State { balance, .. })) = (phase, span.failed, &span.written)
@@ -136,25 +139,24 @@ impl Perfetto {
         }
     }
 
-    fn operation(&mut self, request_id: &str) -> &mut Operation {
-        if !self.operations.contains_key(request_id) {
+    fn operation(&mut self, span: &Span) -> &mut Operation {
+        let key = (span.user_id, span.request_id.clone());
+        if !self.operations.contains_key(&key) {
             if self.known.len() == OPERATIONS
                 && let Some(oldest) = self.known.pop_front()
             {
                 self.operations.remove(&oldest);
             }
-            self.known.push_back(request_id.to_owned());
+            self.known.push_back(key.clone());
         }
-        self.operations.entry(request_id.to_owned()).or_default()
+        self.operations.entry(key).or_default()
     }
 
     /// The stale window and the arrow; neither, when the overwriter's read or write came before the trace.
     fn race(&mut self, race: &Race, out: &mut String) {
         let Some(overwriter) = &race.overwriter else { return };
-        let Some(&Operation { read: Some(read), write: Some(write) }) = self.operations.get(&overwriter.request_id)
-        else {
-            return;
-        };
+        let key = (race.user_id, overwriter.request_id.clone());
+        let Some(&Operation { read: Some(read), write: Some(write) }) = self.operations.get(&key) else { return };
         self.races += 1;
         let id = self.races;
         let believed = race.seen.as_ref().map_or_else(String::new, at);

@@ -73,6 +73,19 @@ pub(crate) fn lost_update() -> Vec<StreamTimelineResponse> {
     .collect()
 }
 
+/// The same on account 7, and the same spans under the same request ids but without a race on account 8.
+pub(crate) fn lost_update_beside_its_twin() -> Vec<StreamTimelineResponse> {
+    let twins = lost_update().into_iter().filter_map(|mut told| match &mut told.event {
+        Some(Event::Span(span)) => {
+            span.user_id = 8;
+            Some(told)
+        }
+        _ => None,
+    });
+    // The race comes last, when all spans of either account are known.
+    twins.chain(lost_update()).zip(1..).map(|(told, sequence)| StreamTimelineResponse { sequence, ..told }).collect()
+}
+
 /// The server was restarted.
 pub(crate) fn gap() -> StreamTimelineResponse {
     let gap = Gap { reason: GapReason::EpochChanged.into(), after_sequence: 4099, next_sequence: 1 };

@@ -98,9 +98,14 @@ fn pressed(app: &mut App) -> io::Result<Pressed> {
 struct Screen(DefaultTerminal);
 
 impl Screen {
-    /// Takes the terminal over; a panic restores it before it is reported.
+    /// Takes the terminal over, or leaves it as it was; a panic restores it before it is reported.
     fn open() -> io::Result<Self> {
-        ratatui::try_init().map(Self)
+        let opened = ratatui::try_init().map(Self);
+        if opened.is_err() {
+            // The error that is returned says more than one of restoring.
+            let _ = ratatui::try_restore();
+        }
+        opened
     }
 
     fn draw(&mut self, app: &mut App) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use uuid::Uuid;
-use zbl_client::{Change, Client, Effect, Money, Reason, Retry};
+use zbl_client::{Change, Client, Effect, LONGEST_DEADLINE, Money, Reason, Retry};
 use zbl_proto::v1::{Entry, ListEntriesResponse};
 
 use crate::scripted::{Script, failure, receipt};
@@ -72,6 +72,15 @@ async fn a_silent_server_is_given_up_at_the_deadline() {
     let error = client.deduct(&change()).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     assert_eq!(error.effect(), Effect::Unknown);
+}
+
+#[tokio::test]
+async fn an_endless_deadline_is_a_day() {
+    let change = change();
+    let script = Script::default().deducts([Ok(receipt(change.request_id, "false"))]);
+    let client = script.serve().await.with_deadline(Duration::MAX);
+    assert_eq!(client.deadline(), LONGEST_DEADLINE);
+    client.deduct(&change).await.unwrap();
 }
 
 #[tokio::test]

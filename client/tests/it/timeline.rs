@@ -2,10 +2,11 @@
 
 use tonic::{Code, Status};
 use zbl_client::{Start, Timeline, TimelineItem};
+use zbl_proto::Reason;
 use zbl_proto::v1::stream_timeline_response::Event;
 use zbl_proto::v1::{Gap, GapReason, Heartbeat, Span, StreamTimelineResponse};
 
-use crate::scripted::Script;
+use crate::scripted::{Script, failure};
 
 fn event(epoch: &str, sequence: i64, event: Event) -> StreamTimelineResponse {
     StreamTimelineResponse { epoch: epoch.to_owned(), sequence, instance: String::new(), event: Some(event) }
@@ -54,7 +55,7 @@ async fn resumes_after_the_last_event_without_repeating_any() {
 async fn a_restarted_server_begins_a_new_epoch_behind_a_gap() {
     let gap = Gap { reason: GapReason::EpochChanged.into(), after_sequence: 8, next_sequence: 1 };
     let script = Script::default().sessions([
-        vec![Ok(span("a", 8))],
+        vec![Ok(span("a", 8)), Err(failure(Code::Unavailable, Reason::ShuttingDown))],
         vec![Ok(event("b", 0, Event::Gap(gap))), Ok(span("b", 1))],
         vec![],
     ]);
@@ -63,4 +64,12 @@ async fn a_restarted_server_begins_a_new_epoch_behind_a_gap() {
     assert_eq!(seen, ["up", "a8", "down", "up", "b0", "b1", "down", "up", "down"]);
     let resumed: Vec<_> = script.asked().timelines.iter().map(|ask| (ask.epoch.clone(), ask.after_sequence)).collect();
     assert_eq!(resumed[1..], [("a".to_owned(), 8), ("b".to_owned(), 1), ("b".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_server_that_sheds_load_is_waited_for() {
+    let shed = |reason| vec![Err(failure(Code::ResourceExhausted, reason))];
+    let script = Script::default().sessions([shed(Reason::Overloaded), shed(Reason::RateLimited)]);
+    let seen = follow(script.serve().await.timeline(None, Start::Now)).await;
+    assert_eq!(seen, ["up", "down", "up", "down"]);
 }

@@ -91,6 +91,18 @@ async fn what_is_recorded_is_replayed_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_error_leaves_a_whole_trace() {
+    // The script has one session; the next is refused for good.
+    let client = Script::default().sessions([vec![Ok(span("a", 1)), Ok(span("a", 4)), killed()]]).serve().await;
+    let output = timeline(&["--addr", client.address(), "--retained", "-o", "perfetto"]).await;
+    let printed = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let trace: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+    let slices = trace["traceEvents"].as_array().unwrap().iter().filter(|event| event["ph"] == "X").count();
+    assert_eq!(slices, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn servers_are_merged_and_told_apart() {
     let one = Script::default().sessions([vec![Ok(span("a", 2)), Ok(span("a", 4))]]).lingering().serve().await;
     let two = Script::default().sessions([vec![Ok(span("b", 3)), Ok(span("b", 5))]]).lingering().serve().await;

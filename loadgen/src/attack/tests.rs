@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use zbl_client::{Client, Money};
+use zbl_client::{Client, Money, Reason};
 
-use super::{Attack, AttackError, Patience, run, stop};
+use super::{Attack, AttackError, Patience, run, servers, stop};
 use crate::pacer::Pacer;
 use crate::report::Report;
 use crate::verdict::Verdict;
@@ -67,11 +67,40 @@ async fn sits_out_an_outage_under_the_same_id() {
 
 #[tokio::test]
 async fn repeats_contended_calls_a_bounded_number_of_times() {
-    let fake = Fake::new([Fault::Contended; 4]);
+    let fake = Fake::new([Fault::TurnedAway(Reason::Contended); 4]);
     let report = attacked(&fake, workload(1, 2), PATIENT).await.unwrap();
     assert_eq!(report.contended(), 1, "three calls for the first operation, then it is counted");
     assert_eq!((report.contended_retries, report.acknowledged.count), (3, 1));
     assert_eq!(report.verdict, Verdict::Clean);
+}
+
+#[tokio::test]
+async fn repeats_calls_turned_away_for_load_within_the_same_bound() {
+    let (overloaded, limited) = (Fault::TurnedAway(Reason::Overloaded), Fault::TurnedAway(Reason::RateLimited));
+    let report =
+        attacked(&Fake::new([overloaded, limited, overloaded, limited]), workload(1, 2), PATIENT).await.unwrap();
+    assert_eq!(report.failed, [("OVERLOADED", 1)].into(), "three calls for the first operation, then it is counted");
+    assert_eq!((report.contended_retries, report.acknowledged.count), (3, 1));
+}
+
+/// First settlements meet it, then the reading of journal and balance.
+#[tokio::test]
+async fn settles_and_reads_although_turned_away() {
+    let fake = Fake::new([Fault::AnswerLost, Fault::TurnedAway(Reason::Contended)]);
+    fake.books().turned_away = [Reason::Overloaded, Reason::Contended, Reason::RateLimited].into();
+    let report = attacked(&fake, workload(1, 1), Patience { contended: 0, ..PATIENT }).await.unwrap();
+    assert_eq!((report.verdict, report.acknowledged.count), (Verdict::Clean, 1));
+    assert!(fake.books().turned_away.is_empty());
+
+    let fake = Fake::new([]);
+    fake.books().turned_away = [Reason::Overloaded, Reason::RateLimited].into();
+    assert_eq!(attacked(&fake, workload(1, 1), PATIENT).await.unwrap().verdict, Verdict::Clean);
+}
+
+#[test]
+fn servers_are_counted_however_they_are_written() {
+    assert_eq!(servers(["a:1", "http://a:1", "HTTP://A:1/", "a:1/"].into_iter()), 1);
+    assert_eq!(servers(["a:1", "a:2", "http://b:1"].into_iter()), 3);
 }
 
 /// Once a server stays away, workers end; what they left unknown is settled with the server that is there.
@@ -88,7 +117,7 @@ async fn settles_what_an_outage_left_unknown() {
 /// The first try may yet commit when the second is refused, so only a settlement tells.
 #[tokio::test]
 async fn settles_a_refusal_that_follows_a_lost_answer() {
-    let fake = Fake::new([Fault::AnswerLost, Fault::Contended]);
+    let fake = Fake::new([Fault::AnswerLost, Fault::TurnedAway(Reason::Contended)]);
     let patience = Patience { contended: 0, ..PATIENT };
     let report = attacked(&fake, workload(1, 1), patience).await.unwrap();
     assert_eq!((report.verdict, report.acknowledged.count), (Verdict::Clean, 1));

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
-use zbl_client::{Backoff, Change, Client, Effect, Error, Money, Reason};
+use zbl_client::{Backoff, Change, Client, Effect, Error, Money};
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, Patience, Progress, Stop};
-use crate::history::{Acknowledgement, Operation, Outcome};
+use crate::history::{Acknowledgement, Operation, Outcome, is_turned_away};
 use crate::pacer::Pacer;
 
 /// An operation that has come to an end, and what it took.
@@ -23,7 +23,7 @@ pub(super) struct Finished {
 /// The calls a client repeated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Retries {
-    /// Because of contention.
+    /// Because they were turned away, by contention or for load.
     pub(super) contended: u32,
     /// Because the server or its backend was away.
     pub(super) outage: u32,
@@ -71,7 +71,7 @@ impl Worker {
         Ended::InOrder
     }
 
-    /// Makes one deduction: repeated under its id while the server is away or contended, never after a refusal.
+    /// Makes one deduction: repeated under its id while the server is away or turns it away, never after a refusal.
     async fn deduct(&mut self, request_id: Uuid) -> (Outcome, u32, Retries, Ended) {
         let strategy = self.strategy.clone();
         let change = Change { user_id: self.user_id, amount: self.amount, request_id, strategy };
@@ -91,7 +91,8 @@ impl Worker {
             if error.effect() == Effect::Unknown {
                 effect = Effect::Unknown;
             }
-            let contended = error.reason() == Some(Reason::Contended) && retries.contended < self.patience.contended;
+            let turned_away = error.reason().is_some_and(is_turned_away);
+            let contended = turned_away && retries.contended < self.patience.contended;
             let away = error.is_transient();
             self.show_waiting(away_since.is_some(), away);
             away_since = away.then(|| away_since.unwrap_or_else(Instant::now));

@@ -9,6 +9,9 @@ use zbl_loadgen::expectation::Expectation;
 use zbl_loadgen::pacer::Pacer;
 use zbl_loadgen::workload::Workload;
 
+/// The longest wait that can be asked for: no run is meant to last longer, and clocks can add it.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0   the verdict is the expected one
@@ -110,7 +113,7 @@ pub(crate) struct Common {
     /// How long workers wait for a server that is away, repeating the same request id
     #[arg(long, default_value = "30s", value_parser = duration)]
     outage: Duration,
-    /// How often a deduction turned away by contention is repeated under the same request id
+    /// How often a deduction turned away, by contention or for load, is repeated under the same request id
     #[arg(long, value_name = "TIMES", default_value_t = Patience::default().contended)]
     retry_contended: u32,
     /// Connections per server, shared by the workers
@@ -178,10 +181,12 @@ impl Common {
     }
 }
 
-/// A duration with its unit, such as `500ms`, `5s` or `2m`; more than nothing, or every call would fail.
+/// A duration with its unit, such as `500ms`, `5s` or `2m`; more than nothing, or every call would fail, and at most
+/// [`LONGEST`].
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("must be more than 0s".to_owned()),
+        Ok(duration) if duration > LONGEST => Err("must be at most one day, 24h".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; give a number with its unit, such as 500ms, 5s or 2m")),
     }
@@ -229,6 +234,8 @@ mod tests {
             (["--opening", "1e9"], "not a decimal amount"),
             (["--deadline", "5"], "give a number with its unit"),
             (["--outage", "0s"], "more than 0s"),
+            (["--deadline", "20000years"], "at most one day"),
+            (["--outage", "86401s"], "at most one day"),
             (["--connections", "0"], "1..=256"),
             (["--expect", "fine"], "clean, lost, any"),
             (["--workers", "many"], "--workers"),

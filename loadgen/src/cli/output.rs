@@ -1,6 +1,6 @@
 //! Where results go: text for people, JSON for scripts. A reader that has gone away is no error.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
@@ -15,14 +15,14 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// Understands `--json`. A file that cannot be written is refused now, not after the attack.
+    /// Understands `--json`. A file that cannot be written is refused now, not after the attack, and emptied, so that an
+    /// earlier result is not taken for that of a run that failed.
     pub(crate) fn open(destination: Option<&str>) -> Result<Self, Failure> {
         match destination {
             None => Ok(Self::Nowhere),
             Some("-") => Ok(Self::Stdout),
             Some(path) => {
-                let opened = OpenOptions::new().append(true).create(true).open(path);
-                opened.map_err(|source| Failure::Output { path: path.to_owned(), source })?;
+                File::create(path).map_err(|source| Failure::Output { path: path.to_owned(), source })?;
                 Ok(Self::File(path.to_owned()))
             }
         }

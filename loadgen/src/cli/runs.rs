@@ -28,18 +28,26 @@ pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
 pub(crate) async fn compare(args: CompareArgs) -> Result<Ending, Failure> {
     let plan = args.common.plan()?;
     let json = Json::open(args.common.json.as_deref())?;
-    let (runs, complete) = until_interrupted(async |stop| every(&plan, &stop).await).await?;
+    let mut runs = Vec::new();
+    let end = until_interrupted(async |stop| every(&plan, &stop, &mut runs).await).await;
+    compared(&runs, end, &json)
+}
 
+/// Shows the finished runs, however the comparison came to its `end`, which says whether all of them are there.
+fn compared(runs: &[Report], end: Result<bool, Failure>, json: &Json) -> Result<Ending, Failure> {
+    if runs.is_empty() {
+        return Err(end.err().unwrap_or(Failure::NothingToCompare));
+    }
     let mut ending = Ending::AsExpected;
-    let mut shown = table(&runs);
-    for run in &runs {
+    let mut shown = table(runs);
+    for run in runs {
         let expected = Expectation::of(run.guarantee, run.servers);
         let conclusion = expected.conclude(run.verdict);
         shown += &expectation_note(run, expected, conclusion);
         ending = worse(ending, conclusion.into());
     }
-    json.show(&shown, &Comparison { runs: &runs })?;
-    Ok(if complete { ending } else { Ending::Aborted })
+    json.show(&shown, &Comparison { runs })?;
+    Ok(if end? { ending } else { Ending::Aborted })
 }
 
 /// One run, with its progress drawn.
@@ -53,19 +61,17 @@ async fn one(plan: &Attack, stop: &Stop) -> Result<Report, Failure> {
     Ok(report?)
 }
 
-/// A run of every available strategy, and whether all of them came to their end.
-async fn every(plan: &Attack, stop: &Stop) -> Result<(Vec<Report>, bool), Failure> {
-    let mut runs: Vec<Report> = Vec::new();
+/// Adds a run of every available strategy to `runs`, and says whether all of them came to their end.
+async fn every(plan: &Attack, stop: &Stop, runs: &mut Vec<Report>) -> Result<bool, Failure> {
     for strategy in attack::available_strategies(plan).await? {
         let mut plan = plan.clone();
         plan.workload.strategy = strategy.name;
         runs.push(one(&plan, stop).await?);
         if stop.requested() {
-            return Ok((runs, false));
+            return Ok(false);
         }
     }
-    let complete = !runs.iter().any(|run| run.interrupted);
-    Ok((runs, complete))
+    Ok(!runs.iter().any(|run| run.interrupted))
 }
 
 /// Runs until done; Ctrl-C asks it to stop, a second one drops it.
@@ -146,7 +152,57 @@ fn quoted(arg: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use zbl_client::{Guarantee, Money};
+    use zbl_loadgen::recorder::Latency;
+    use zbl_loadgen::report::Run;
+    use zbl_loadgen::verdict::{Evidence, Journal, State, judge};
+    use zbl_loadgen::workload::Workload;
+
     use super::*;
+
+    fn finished_run() -> Report {
+        let (opening, strategy) = (Money::from_minor(1_000), "atomic".to_owned());
+        let workload =
+            Workload { workers: 1, deductions: 1, amount: opening, opening, strategy, user_id: None, seed: 1 };
+        let root = State { balance: opening, version: 1 };
+        let evidence = Evidence { operations: &[], journal: Journal { root, entries: &[] }, last: root };
+        let run = Run {
+            strategy: workload.strategy.clone(),
+            guarantee: Guarantee::Always,
+            cure: None,
+            store: "sqlite".to_owned(),
+            servers: 1,
+            user_id: 1,
+            interrupted: false,
+            latency: Latency::default(),
+            attempts: 0,
+            contended_retries: 0,
+            outage_retries: 0,
+            elapsed: Duration::from_secs(1),
+        };
+        Report::new(&workload, run, judge(&evidence).unwrap(), opening)
+    }
+
+    #[test]
+    fn finished_runs_are_kept_when_a_later_one_fails_and_an_older_result_is_not() {
+        let file = std::env::temp_dir().join(format!("loadgen-compare-{}.json", std::process::id()));
+        std::fs::write(&file, "an earlier result").unwrap();
+        let json = Json::open(file.to_str()).unwrap();
+        let none = compared(&[], Err(Failure::Interrupted), &json);
+        let emptied = std::fs::read_to_string(&file).unwrap();
+        let some = compared(&[finished_run()], Err(Failure::Interrupted), &json);
+        let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        std::fs::remove_file(&file).unwrap();
+
+        assert!(matches!(none, Err(Failure::Interrupted)));
+        assert_eq!(emptied, "");
+        assert!(matches!(some, Err(Failure::Interrupted)), "{some:?}");
+        assert_eq!(kept["runs"][0]["strategy"], "atomic");
+        assert_eq!(compared(&[finished_run()], Ok(true), &Json::Nowhere).unwrap(), Ending::Inconclusive);
+        assert!(matches!(compared(&[], Ok(true), &Json::Nowhere), Err(Failure::NothingToCompare)));
+    }
 
     #[test]
     fn the_cure_is_the_same_command_with_another_strategy() {

@@ -165,11 +165,38 @@ fn the_text_leads_with_the_verdict_and_the_sum() {
 
 #[test]
 fn contention_that_keeps_from_selling_is_said() {
-    let note = "optimistic: contention turned 900 operations away; it sold 10 of the 100 the balance could pay for";
+    let note =
+        "optimistic: turned 900 operations away (CONTENDED 900); it sold 10 of the 100 the balance could pay for";
     assert!(text(&clean()).contains(note), "{}", text(&clean()));
     let table = table(&[lost(), clean()]);
     assert!(table.contains(note), "{table}");
     assert!(table.contains("CLEAN") && table.contains("1.00"), "{table}");
+}
+
+#[test]
+fn only_decisions_are_answers_and_every_turning_away_is_said() {
+    let failed = BTreeMap::from([
+        ("BACKEND_DOWN", 100),
+        ("INSUFFICIENT_BALANCE", 90),
+        ("OVERLOADED", 200),
+        ("RATE_LIMITED", 50),
+        ("VOIDED", 400),
+    ]);
+    let found = Judgement { failed, ..judgement() };
+    let report = Report::new(&workload(), run("atomic", Guarantee::Always), found, Money::from_minor(90_000));
+    assert!((report.throughput_per_s - 200.0).abs() < 0.1, "10 acknowledged and 90 refused in half a second");
+    let note = report.contention_note().unwrap();
+    assert!(note.contains("250 operations away (OVERLOADED 200, RATE_LIMITED 50); it sold 10 of the 100"), "{note}");
+}
+
+#[test]
+fn a_loss_without_lost_updates_says_what_does_not_hold() {
+    let receipts = Report { lost: Money::ZERO, lost_updates: vec![], missing: vec![], miscalculated: vec![], ..lost() };
+    let headline = "LOST  none on sqlite: 1 operation acknowledged with another result than the journal's\n";
+    assert!(text(&receipts).starts_with(headline), "{}", text(&receipts));
+    let unexplained = Report { lost: Money::from_minor(5), differing: vec![], ..receipts };
+    let headline = "LOST  none on sqlite: 0.05 gone, which no lost update explains\n";
+    assert!(text(&unexplained).starts_with(headline), "{}", text(&unexplained));
 }
 
 #[test]

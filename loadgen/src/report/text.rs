@@ -38,14 +38,36 @@ pub fn text(report: &Report) -> String {
 }
 
 fn headline(report: &Report) -> String {
-    let Report { verdict, strategy, store, lost, .. } = report;
+    let Report { verdict, strategy, store, .. } = report;
     let stopped = if report.interrupted { " (partial: not every deduction was made)" } else { "" };
     let found = match verdict {
         Verdict::Clean => "every acknowledged deduction is in the balance".to_owned(),
-        Verdict::Lost => format!("{lost} gone in {}", counted(report.lost_updates.len() as u64, "lost update")),
+        Verdict::Lost => harm(report),
         Verdict::Inconclusive => "nothing is known to be lost, but not everything could be checked".to_owned(),
     };
     format!("{verdict}  {strategy} on {store}: {found}{stopped}")
+}
+
+/// What makes it LOST: the money, or where none is gone what else does not hold.
+fn harm(report: &Report) -> String {
+    if !report.lost_updates.is_empty() {
+        return format!("{} gone in {}", report.lost, counted(report.lost_updates.len() as u64, "lost update"));
+    }
+    let mut found = Vec::new();
+    if report.lost != Money::ZERO {
+        found.push(format!("{} gone, which no lost update explains", report.lost));
+    }
+    for (count, what) in [
+        (report.missing.len() as u64, "acknowledged and not in the journal"),
+        (report.differing.len() as u64, "acknowledged with another result than the journal's"),
+        (report.miscalculated.len() as u64, "journaled with a wrong balance"),
+        (report.doubled, "journaled twice"),
+    ] {
+        if count > 0 {
+            found.push(format!("{} {what}", counted(count, "operation")));
+        }
+    }
+    found.join("; ")
 }
 
 fn figures(report: &Report) -> Vec<(&'static str, String)> {

@@ -98,8 +98,9 @@ struct Gap {
 #[serde(remote = "v1::Heartbeat", deny_unknown_fields)]
 struct Heartbeat {}
 
-/// What an event is about; none for a kind that is newer than this watcher.
+/// What an event is about; nothing for a kind that is newer than the watcher which wrote it.
 mod body {
+    use serde_json::{Map, Value};
     use v1::stream_timeline_response::Event;
 
     use super::*;
@@ -115,7 +116,12 @@ mod body {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Event>, D::Error> {
-        Given::deserialize(deserializer).map(|Given(event)| Some(event))
+        let body = Map::<String, Value>::deserialize(deserializer)?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        let Given(event) = Given::deserialize(Value::Object(body)).map_err(D::Error::custom)?;
+        Ok(Some(event))
     }
 }
 

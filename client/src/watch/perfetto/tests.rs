@@ -94,6 +94,20 @@ fn a_lost_update_is_two_lanes_a_window_an_arrow_and_a_counter() {
 }
 
 #[test]
+fn a_race_is_drawn_on_its_own_account() {
+    // The twin's spans last, so that they would replace the racers' if accounts were not told apart.
+    let mut told = sample::lost_update_beside_its_twin();
+    told.rotate_left(8);
+    let race = told.remove(8);
+    told.push(race);
+    let events = trace(told);
+    let racers = events.iter().find(|event| event["args"]["name"] == "account 7").unwrap();
+    let marks: Vec<_> = events.iter().filter(|event| event["cat"] == "race").collect();
+    assert_eq!(marks.len(), 4);
+    assert!(marks.iter().all(|mark| mark["pid"] == racers["pid"]), "{marks:?}");
+}
+
+#[test]
 fn coarse_and_moved_clocks_do_not_overlap() {
     let spans = [(0, 100), (50, 120), (120, 120), (30, 60), (120, 130)];
     let events =

@@ -152,3 +152,23 @@ fn colours_change_no_letter() {
     assert!(coloured.contains("\u{1b}[34m") && coloured.contains("\u{1b}[1m"), "{coloured}");
     assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
 }
+
+#[test]
+fn nothing_supplied_steers_the_terminal() {
+    let hostile = "\x1b[2J\r\u{9b}1m\n".to_owned();
+    let mut told = Told::plain();
+    told.take(0, News::Disconnected { error: hostile.clone(), retry_in_ms: 1 });
+    let failed = Span {
+        request_id: hostile.clone(),
+        strategy: hostile.clone(),
+        failed: true,
+        failure: hostile.clone(),
+        destroyed: hostile.clone(),
+        seen: state(&hostile, 1),
+        ..span(1, Phase::Write, 0, 1)
+    };
+    let event = event(1, Event::Span(failed));
+    let text = told.events([StreamTimelineResponse { epoch: hostile.clone(), instance: hostile, ..event }]).settled();
+    assert_eq!(text.lines().count(), 3, "{text:?}");
+    assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+}

@@ -35,7 +35,12 @@ struct Mark<'a> {
 /// The victims named beside a band: the race's own picture names the others.
 const VICTIMS_NAMED: usize = 2;
 
-type Marks<'a> = HashMap<&'a str, Mark<'a>>;
+/// By account and request id: a request id is unique within its account only.
+type Marks<'a> = HashMap<(i64, &'a str), Mark<'a>>;
+
+fn mark<'a>(marks: &'a Marks<'_>, span: &'a Span) -> Option<&'a Mark<'a>> {
+    marks.get(&(span.user_id, span.request_id.as_str()))
+}
 
 /// The columns before the lanes on a terminal of this width.
 pub(super) fn margin(width: usize) -> usize {
@@ -79,7 +84,7 @@ pub(super) fn sheet(app: &App, width: usize, height: usize) -> Sheet {
             sheet.add(|| heading(key.user_id, scene.account_of(key.user_id)));
         }
         sheet.add(|| lane(key, &spans, &marks, &scale, scene.servers.len()));
-        let remarkable = |span: &&Span| span.phase() == Phase::Write && marks.contains_key(span.request_id.as_str());
+        let remarkable = |span: &&Span| span.phase() == Phase::Write && mark(&marks, span).is_some();
         if spans.iter().any(remarkable) {
             sheet.add(|| remarks(&spans, &marks, &scale));
         }
@@ -92,10 +97,10 @@ fn marks(app: &App, from_ns: i64) -> Marks<'_> {
     let mut marks = Marks::new();
     for noticed in app.scene().races().filter(|noticed| noticed.at_ns >= from_ns) {
         for victim in &noticed.race.victims {
-            marks.entry(&victim.request_id).or_default().lost = Some(&victim.delta);
+            marks.entry((noticed.race.user_id, &victim.request_id)).or_default().lost = Some(&victim.delta);
         }
         if let Some(overwriter) = &noticed.race.overwriter {
-            marks.entry(&overwriter.request_id).or_default().overwrote = Some(&noticed.race);
+            marks.entry((noticed.race.user_id, &overwriter.request_id)).or_default().overwrote = Some(&noticed.race);
         }
     }
     marks
@@ -159,7 +164,7 @@ fn lane(key: LaneKey, spans: &[&Span], marks: &Marks<'_>, scale: &Scale, servers
     let mut blocks: Vec<_> = spans.iter().map(|span| (scale.extent(span), *span)).collect();
     blocks.sort_by_key(|((from, to), _)| std::cmp::Reverse(to - from));
     for ((from, to), span) in blocks {
-        let (text, style) = block(span, marks.get(span.request_id.as_str()), to - from);
+        let (text, style) = block(span, mark(marks, span), to - from);
         row.put(from, &text, style);
     }
     row
@@ -206,7 +211,7 @@ fn remarks(spans: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Row {
 /// What the races say of an operation, and the column where it belongs.
 fn remark(operation: &[&Span], marks: &Marks<'_>, scale: &Scale) -> Option<(usize, String)> {
     let write = operation.iter().rfind(|span| span.phase() == Phase::Write)?;
-    let Mark { overwrote, lost } = marks.get(write.request_id.as_str())?;
+    let Mark { overwrote, lost } = mark(marks, write)?;
     let column = scale.extent(write).0;
     let read = operation.iter().rfind(|span| span.phase() == Phase::Read);
     let loss = lost.map(|delta| format!("╰─ {} LOST", signed(delta)));

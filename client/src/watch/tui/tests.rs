@@ -75,6 +75,19 @@ q quit  space pause  n/p race  +/- zoom  arrows  / filter  ? help
 }
 
 #[test]
+fn a_race_marks_its_own_account_only() {
+    let news = sample::lost_update_beside_its_twin().into_iter().map(News::Event);
+    let mut app = app(news.map(|news| Arrival { arrived_us: 1_000_000, source: 0, news }).collect());
+    let drawn = text(&mut app, 100, 20);
+    let (racers, twins) = drawn.split_once("account 8  head").unwrap();
+    let twins = twins.split_once("\n\n").unwrap().0;
+    for sign in ["×", "!", "LOST", "overwrites"] {
+        assert!(racers.contains(sign) && !twins.contains(sign), "{sign}: {drawn}");
+    }
+    assert!(twins.contains("5be0d113") && twins.contains("a91c4f02"), "{drawn}");
+}
+
+#[test]
 fn forty_columns_are_enough() {
     check(
         &text(&mut app(lost_update()), 40, 9),

@@ -19,8 +19,8 @@ use crate::attack::Stopper;
 /// How a `Deduct` goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// Refused for contention.
-    Contended,
+    /// Turned away for this reason.
+    TurnedAway(Reason),
     /// Not begun: the backend is away.
     BackendDown,
     /// Done, but the answer is lost.
@@ -42,11 +42,17 @@ pub(super) struct Books {
     pub(super) balance: i64,
     pub(super) entries: Vec<Entry>,
     pub(super) faults: VecDeque<Fault>,
+    /// Why the next settlements and readings are turned away.
+    pub(super) turned_away: VecDeque<Reason>,
     deducts: u64,
     pub(super) stop_after: Option<(u64, Stopper)>,
 }
 
 impl Books {
+    fn turn_away(&mut self) -> Result<(), Status> {
+        self.turned_away.pop_front().map_or(Ok(()), |reason| Err(failure(Code::ResourceExhausted, reason)))
+    }
+
     fn version(&self) -> i64 {
         self.entries.len() as i64
     }
@@ -158,7 +164,7 @@ impl AccountService for Fake {
         match fault {
             None => books.deduct(&request, false).map(Response::new),
             Some(Fault::Overwritten) => books.deduct(&request, true).map(Response::new),
-            Some(Fault::Contended) => Err(failure(Code::Aborted, Reason::Contended)),
+            Some(Fault::TurnedAway(reason)) => Err(failure(Code::Aborted, reason)),
             Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
             Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
             Some(Fault::AnswerLost) => {
@@ -175,6 +181,7 @@ impl AccountService for Fake {
         let request = request.into_inner();
         assert!(request.resolve, "only a resolve is final");
         let mut books = self.books();
+        books.turn_away()?;
         let receipt = books.receipt(&request.request_id);
         let state = if receipt.is_some() { DeductionState::Succeeded } else { DeductionState::Voided };
         if receipt.is_none() {
@@ -185,13 +192,16 @@ impl AccountService for Fake {
     }
 
     async fn get_balance(&self, _: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
-        let books = self.books();
+        let mut books = self.books();
+        books.turn_away()?;
         let balance = Money::from_minor(books.balance).to_string();
         Ok(Response::new(GetBalanceResponse { user_id: 1, balance, version: books.version() }))
     }
 
     async fn list_entries(&self, _: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
-        let entries = self.books().entries.clone();
+        let mut books = self.books();
+        books.turn_away()?;
+        let entries = books.entries.clone();
         Ok(Response::new(ListEntriesResponse { entries, next_page_token: String::new() }))
     }
 
