@@ -73,7 +73,7 @@ pub struct Config {
     pub instance: String,
     /// Whether account 1 is opened at start-up.
     pub demo_account: bool,
-    /// What callers of `LabService` must present beyond loopback; without it they are refused there.
+    /// What callers of `LabService` must present, everywhere; without it they are let in on loopback only.
     pub lab_token: Option<Secret>,
     /// The log filter.
     pub log: String,

@@ -24,7 +24,7 @@ pub use self::{
     settle::{Fate, Resolve},
 };
 use crate::{
-    account::{Change, Receipt, Refusal},
+    account::{Change, Receipt},
     error::{Error, UnknownCause},
     store,
     strategy::{Failure, Operation, REGISTRY, Row, Strategy, Workbench},
@@ -239,12 +239,8 @@ impl Ledger {
 
     /// The receipt of the same request, if it was applied before.
     async fn repeated(&self, change: &Change, until: Instant) -> Result<Option<Receipt>, Error> {
-        match self.entry_under_lock(change.user_id, change.request_id, until).await {
-            Ok(entry) => Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?),
-            // There is no account, so nothing can be journaled for it.
-            Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let entry = self.entry_under_lock(change.user_id, change.request_id, until).await?;
+        Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! gRPC: the only rooms where tonic's types and the contract's messages are known. Each handler reads its request
+//! The handlers of the contract, over gRPC and, in `facade`, in JSON. Each handler reads its request
 //! (`convert`), asks the ledger, and writes its answer; `status` alone turns errors into statuses.
 
 mod account;

@@ -1,4 +1,4 @@
-//! What the ledger and the strategies ask of a database: the statements of DESIGN's table and nothing more. Each store
+//! What the ledger and the strategies ask of a database: the statements they are made of and nothing more. Each store
 //! speaks its own SQL dialect behind these traits; Diesel, connections and error texts stay inside. No rule about money
 //! lives here, and no retry: a store says precisely what happened.
 

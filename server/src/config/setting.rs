@@ -109,7 +109,7 @@ pub(super) const LAB_TOKEN: Setting = Setting::new(
     "lab_token",
     "",
     "SECRET",
-    "Lets callers who present it use LabService beyond loopback; better given by environment than by flag",
+    "What callers of LabService must present, everywhere; without it they are let in on loopback only. Better given by environment than by flag",
 );
 pub(super) const LOG: Setting =
     Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`");

@@ -68,20 +68,21 @@ impl Ledger {
     }
 
     /// The entry under a request id, asked under the account's row lock. `None`: no attempt that ended before this call
-    /// has had an effect.
+    /// has had an effect; where there is no account, nothing can be journaled for it.
     ///
     /// # Errors
-    /// [`Refusal::AccountNotFound`], or the database's.
+    /// The database's.
     pub(super) async fn entry_under_lock(
         &self,
         user_id: i64,
         request_id: Uuid,
         until: Instant,
     ) -> Result<Option<Entry>, Error> {
-        Ok(match self.settle(user_id, request_id, IfAbsent::Report, until).await? {
-            Looked::Found(entry) => Some(*entry),
-            Looked::Absent | Looked::Voided => None,
-        })
+        match self.settle(user_id, request_id, IfAbsent::Report, until).await {
+            Ok(Looked::Found(entry)) => Ok(Some(*entry)),
+            Ok(Looked::Absent | Looked::Voided) | Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn settle(

@@ -1,20 +1,18 @@
 //! MySQL and MariaDB, through diesel-async. Comments name the lock a statement takes: X and S are InnoDB's exclusive
-//! and shared row locks. It owns the only reading of these databases' error texts (`classify`).
+//! and shared row locks. Error texts are read in `mysql/answer.rs`.
 
+mod answer;
 mod batch;
 mod pool;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName,
-    result::{DatabaseErrorKind, Error as DieselError},
-    sql_types::Text,
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, result::Error as DieselError, sql_types::Text,
 };
 use diesel_async::{AsyncMigrationHarness, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
@@ -22,7 +20,10 @@ use mysql_async::Opts;
 use uuid::Uuid;
 
 pub use self::pool::Limits;
-use self::pool::{Lease, Pool};
+use self::{
+    answer::{Answer, answered, classify},
+    pool::{Lease, Pool},
+};
 use super::{
     AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
     schema::{Exact, Plus, Stored, accounts, entries},
@@ -96,21 +97,6 @@ impl MysqlStore {
     }
 }
 
-/// What a statement came to.
-type Answer<T> = std::result::Result<T, DieselError>;
-
-/// Waits for a statement's answer, but not for ever: a database that is stopped or cut off without a word would
-/// otherwise keep its callers and their links. The limit is beyond every wait that the database itself ends.
-async fn answered<T>(limit: Duration, statement: impl Future<Output = Answer<T>>) -> Answer<T> {
-    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
-        let text = format!("{NO_ANSWER} within {limit:?}");
-        Err(DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
-    })
-}
-
-/// How [`answered`] says that it gave up, for [`classify`].
-const NO_ANSWER: &str = "no answer";
-
 /// Applies pending migrations, one server at a time.
 async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
     let failed = |error: &dyn std::fmt::Display| Error::Down(format!("cannot migrate the schema: {error}"));
@@ -128,46 +114,6 @@ async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
     })?;
     // The lock goes with the connection.
     Ok(())
-}
-
-/// What a Diesel error from MySQL or MariaDB means. Diesel tells deadlock (1213), lock wait timeout (1205) and snapshot
-/// conflict (1020) only by their text, and an I/O error only by its driver's; sessions pin the language of both.
-fn classify(error: &DieselError) -> Error {
-    const CONTENDED: [&str; 5] = [
-        "Deadlock found",
-        "Lock wait timeout",
-        "Record has changed since last read",
-        "Table definition has changed",
-        // KILL QUERY, or a time limit of the server's.
-        "Query execution was interrupted",
-    ];
-    const DOWN: [&str; 5] = [
-        // After a fail-over: this server may not write.
-        "read-only",
-        "READ ONLY",
-        "WSREP has not yet prepared node",
-        "No space left on device",
-        "Disk full",
-    ];
-    const LOST: [&str; 6] = [
-        "Input/output error",
-        "Driver error",
-        "Server shutdown in progress",
-        "Connection was killed",
-        "The client was disconnected",
-        "Normal shutdown",
-    ];
-    let text = error.to_string();
-    let says = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
-    match error {
-        DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Duplicate(text),
-        DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, _) => Error::Lost(text),
-        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _) => Error::Down(text),
-        _ if says(&CONTENDED) => Error::Contended(text),
-        _ if says(&LOST) => Error::Lost(text),
-        _ if says(&DOWN) || says(&["is full"]) => Error::Down(text),
-        _ => Error::Unexpected(text),
-    }
 }
 
 #[async_trait]

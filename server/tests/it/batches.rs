@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use test_support::{Cut, CutProxy};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 use zbl_server::{
@@ -89,6 +90,22 @@ async fn each_change_of_a_mixed_batch_gets_its_own_answer() {
         assert_eq!(bench.journal(rich).await.len(), 4);
         assert_eq!(commit_of(&bench, &plain), commit_of(&bench, &changes[sold]), "it was one batch");
     }
+}
+
+/// The commit of a batch loses its link: what had no part in it is answered as if it had been alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_commit_leaves_no_change_of_its_batch_unknown() {
+    let database = Database::mysql();
+    let proxy = CutProxy::start(&database.url).unwrap();
+    let bench = Bench::open(&proxy.url(database.url.rsplit('/').next().unwrap()), &["--settle-timeout", "2s"]).await;
+    let changes = [deduction(account(&bench, 1, "1000.00").await), deduction(404 * SAME_COMMITTER)];
+    // Cut as well: the opening of the account that keeps the committer busy, and its deduction.
+    proxy.arm(Cut::BehindCommit, 3);
+    let calls = in_one_batch(&bench, &changes).await;
+    let answers: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(proxy.cuts(), 3);
+    assert_eq!(answers[0].as_ref().unwrap().balance, money("990.00"));
+    assert!(matches!(answers[1], Err(Error::Refused(Refusal::AccountNotFound { .. }))), "{:?}", answers[1]);
 }
 
 /// On MySQL alone: on SQLite a transaction holds the whole database.
