@@ -4,8 +4,10 @@
 //! It owns the order of events (sequence within an epoch) and the lanes. It never makes an operation wait for a
 //! watcher: a reader slower than the ring is long is told what it missed.
 
+mod lanes;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +18,8 @@ use std::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+pub use self::lanes::Lane;
+use self::lanes::Lanes;
 use crate::{
     account::{Money, State},
     waiting::Waiting,
@@ -128,7 +132,7 @@ pub struct Timeline {
     began: Instant,
     capacity: usize,
     ring: Mutex<Ring>,
-    lanes: Mutex<HashMap<i64, Vec<bool>>>,
+    lanes: Lanes,
     /// Watchers that wait for the next event; without any, recording wakes nobody.
     waiting: AtomicUsize,
     recorded: Notify,
@@ -179,7 +183,7 @@ impl Timeline {
             began: Instant::now(),
             capacity: capacity.max(1),
             ring: Mutex::new(Ring { newest: 0, cleared: 0, events: VecDeque::with_capacity(capacity.max(1)) }),
-            lanes: Mutex::default(),
+            lanes: Lanes::default(),
             waiting: AtomicUsize::new(0),
             recorded: Notify::new(),
         }
@@ -278,43 +282,9 @@ impl Timeline {
         }
     }
 
-    /// The lowest free lane of an account, held until dropped. The map holds accounts with operations in flight only.
+    /// The lowest free lane of an account, held until dropped.
     pub fn lane(&self, user_id: i64) -> Lane<'_> {
-        let mut lanes = lock(&self.lanes);
-        let taken = lanes.entry(user_id).or_default();
-        let index = taken.iter().position(|taken| !taken).unwrap_or_else(|| {
-            taken.push(false);
-            taken.len() - 1
-        });
-        taken[index] = true;
-        Lane { timeline: self, user_id, index }
-    }
-}
-
-/// A lane in use.
-#[derive(Debug)]
-pub struct Lane<'a> {
-    timeline: &'a Timeline,
-    user_id: i64,
-    index: usize,
-}
-
-impl Lane<'_> {
-    /// Its number, from 1.
-    pub fn number(&self) -> u32 {
-        u32::try_from(self.index + 1).unwrap_or(u32::MAX)
-    }
-}
-
-impl Drop for Lane<'_> {
-    fn drop(&mut self) {
-        let mut lanes = lock(&self.timeline.lanes);
-        if let Some(taken) = lanes.get_mut(&self.user_id) {
-            taken[self.index] = false;
-            if !taken.contains(&true) {
-                lanes.remove(&self.user_id);
-            }
-        }
+        self.lanes.take(user_id)
     }
 }
 
@@ -382,17 +352,5 @@ mod tests {
         timeline.record(span(1));
         let batch = timeline.after(u64::MAX, 0);
         assert_eq!((batch.events.len(), batch.up_to), (0, 1));
-    }
-
-    #[test]
-    fn lanes_are_reused_and_forgotten() {
-        let timeline = Timeline::new(1);
-        let first = timeline.lane(7);
-        let second = timeline.lane(7);
-        assert_eq!((first.number(), second.number(), timeline.lane(8).number()), (1, 2, 1));
-        drop(first);
-        assert_eq!(timeline.lane(7).number(), 1);
-        drop(second);
-        assert!(lock(&timeline.lanes).is_empty());
     }
 }
