@@ -81,6 +81,7 @@ impl Error {
             | Reason::InsufficientBalance
             | Reason::BalanceOverflow
             | Reason::Contended
+            | Reason::Expired
             | Reason::StrategyUnavailable
             | Reason::LabDisabled
             | Reason::LabUnauthenticated
@@ -91,16 +92,17 @@ impl Error {
     }
 
     /// An answer that breaks the contract; whatever it was meant to say is unknown.
-    pub(crate) fn broken_answer(what: impl fmt::Display) -> Self {
+    pub fn broken_answer(what: impl fmt::Display) -> Self {
         Self::from_status(&Status::data_loss(format!("the server's answer breaks the contract: {what}")))
     }
 
     /// No answer within the client's deadline.
-    pub(crate) fn no_answer_within(deadline: Duration) -> Self {
+    pub fn no_answer_within(deadline: Duration) -> Self {
         Self::from_status(&Status::deadline_exceeded(format!("no answer within {deadline:?}")))
     }
 
-    pub(crate) fn from_status(status: &Status) -> Self {
+    /// The error a status is, for callers with a transport of their own.
+    pub fn from_status(status: &Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let reason = info.as_ref().and_then(|info| Reason::from_wire(&info.reason));
         Self {

@@ -41,6 +41,8 @@ pub enum Reason {
     BalanceOverflow,
     /// Other operations on the same account won every attempt.
     Contended,
+    /// The deadline passed while the call still waited for its turn.
+    Expired,
     /// The strategy needs a server that is not configured.
     StrategyUnavailable,
     /// The lab is off: bound beyond loopback and no token set.
@@ -65,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
@@ -80,6 +82,7 @@ impl Reason {
         Self::InsufficientBalance,
         Self::BalanceOverflow,
         Self::Contended,
+        Self::Expired,
         Self::StrategyUnavailable,
         Self::LabDisabled,
         Self::LabUnauthenticated,
@@ -109,6 +112,7 @@ impl Reason {
             Self::InsufficientBalance => "INSUFFICIENT_BALANCE",
             Self::BalanceOverflow => "BALANCE_OVERFLOW",
             Self::Contended => "CONTENDED",
+            Self::Expired => "EXPIRED",
             Self::StrategyUnavailable => "STRATEGY_UNAVAILABLE",
             Self::LabDisabled => "LAB_DISABLED",
             Self::LabUnauthenticated => "LAB_UNAUTHENTICATED",

@@ -20,6 +20,9 @@ pub enum Error {
         /// What the last one met.
         reason: String,
     },
+    /// The caller's deadline passed while the change waited for its turn. Nothing was changed, and nothing will be.
+    #[error("the deadline passed before the change was begun; it was dropped")]
+    Expired,
     /// The strategy needs a server that is not configured. Nothing was changed.
     #[error("strategy {name} is not available: {reason}")]
     StrategyUnavailable {

@@ -12,12 +12,18 @@ mod tries;
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use rand::Rng;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time,
+};
 
 pub use self::{
     accounts::Opened,
@@ -27,7 +33,7 @@ use crate::{
     account::{Change, Receipt},
     error::{Error, UnknownCause},
     store,
-    strategy::{Failure, Operation, REGISTRY, Row, Strategy, Workbench},
+    strategy::{Batches, Claim, Failure, Operation, REGISTRY, Row, Strategy, Workbench},
 };
 
 /// The waits between attempts: the first at most this, each further one at most twice as much, each drawn at random
@@ -57,6 +63,26 @@ pub struct Ledger {
     strategies: Vec<Registered>,
     default_strategy: &'static Row,
     in_flight: Arc<Semaphore>,
+    acknowledged: AtomicU64,
+    attempts: AtomicU64,
+}
+
+/// What the ledger has done since it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Changes acknowledged, repeats among them.
+    pub acknowledged: u64,
+    /// Attempts at changes, those that failed included.
+    pub attempts: u64,
+}
+
+/// The caller's end of a change: gone, it gives up what has not begun.
+struct Caller(Arc<Claim>);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
 }
 
 /// A row of the registry, and the strategy or what it lacks here.
@@ -81,6 +107,8 @@ impl Ledger {
             default_strategy,
             bench,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            acknowledged: AtomicU64::new(0),
+            attempts: AtomicU64::new(0),
         }
     }
 
@@ -109,6 +137,26 @@ impl Ledger {
         self.strategies.iter().filter_map(|strategy| strategy.built.as_ref().ok()).map(|built| built.waiting()).sum()
     }
 
+    /// What strategies that commit several changes together have done.
+    pub fn batches(&self) -> Batches {
+        let each = self.strategies.iter().filter_map(|strategy| strategy.built.as_ref().ok()?.batches());
+        each.fold(Batches::default(), |sum, batches| Batches {
+            batches: sum.batches + batches.batches,
+            changes: sum.changes + batches.changes,
+            largest: sum.largest.max(batches.largest),
+            queued: sum.queued + batches.queued,
+            waiting: sum.waiting + batches.waiting,
+        })
+    }
+
+    /// What has been done so far.
+    pub fn done(&self) -> Done {
+        Done {
+            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            attempts: self.attempts.load(Ordering::Relaxed),
+        }
+    }
+
     /// How many operations wait for a lock right now, in this process or in the database: for the lab.
     ///
     /// # Errors
@@ -118,13 +166,37 @@ impl Ledger {
     }
 
     /// Applies a change under a strategy (`None`: the default), in a task of its own: a caller that goes away cannot
-    /// cut a transaction in half.
+    /// cut a transaction in half. What then still waits for its turn is dropped.
     ///
     /// # Errors
     /// Any [`Error`]; see its variants for the effect.
     pub async fn apply(self: &Arc<Self>, change: Change, strategy: Option<&'static Row>) -> Result<Receipt, Error> {
+        self.apply_by(None, change, strategy).await
+    }
+
+    /// The same for a caller who waits until `deadline`.
+    ///
+    /// # Errors
+    /// Any [`Error`]: [`Error::Expired`] where the deadline found the change waiting for its turn,
+    /// [`Error::OutcomeUnknown`] where it had begun.
+    pub async fn apply_by(
+        self: &Arc<Self>,
+        deadline: Option<time::Instant>,
+        change: Change,
+        strategy: Option<&'static Row>,
+    ) -> Result<Receipt, Error> {
         let row = strategy.unwrap_or(self.default_strategy);
-        self.detached(move |ledger| async move { ledger.run(change, row).await }).await
+        let caller = Caller(Arc::default());
+        let claim = Arc::clone(&caller.0);
+        let work = self.detached(move |ledger| async move { ledger.run(change, row, claim).await });
+        let Some(deadline) = deadline else { return work.await };
+        time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            if caller.0.withdraw() {
+                return Err(Error::Expired);
+            }
+            let reason = "the caller's deadline passed".to_owned();
+            Err(Error::OutcomeUnknown { reason, cause: UnknownCause::Deadline })
+        })
     }
 
     /// Runs `work` in its own task, if there is room for another.
@@ -156,7 +228,7 @@ impl Ledger {
         let _ = self.in_flight.acquire_many(all).await;
     }
 
-    async fn run(&self, change: Change, row: &'static Row) -> Result<Receipt, Error> {
+    async fn run(&self, change: Change, row: &'static Row, claim: Arc<Claim>) -> Result<Receipt, Error> {
         let Some(Registered { built, .. }) = self.strategies.iter().find(|strategy| strategy.row.name == row.name)
         else {
             return Err(Error::Bug(format!("strategy {} is not in the registry", row.name)));
@@ -166,16 +238,22 @@ impl Ledger {
         let lane = self.bench.timeline.lane(change.user_id);
         let until = Instant::now() + self.limits.operation_timeout;
         for attempt in 1.. {
-            let operation = Operation::new(Arc::clone(&self.bench), change, row.name, attempt, lane.number());
-            let next =
-                match attempt_and_settle(&**strategy, &operation, |f| self.after(&change, f, attempt, until)).await {
-                    Next::Again(error) if attempt >= self.limits.max_attempts || Instant::now() >= until => {
-                        Next::End(self.first_known(&change, error, until).await)
-                    }
-                    next => next,
-                };
+            let (bench, claim) = (Arc::clone(&self.bench), Arc::clone(&claim));
+            let operation = Operation::new(bench, change, row.name, attempt, lane.number(), claim);
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            // What seldom happens is kept out of the future, which every call moves about.
+            let after = |failure| Box::pin(self.after(&change, failure, attempt, until));
+            let next = match attempt_and_settle(&**strategy, &operation, after).await {
+                Next::Again(error) if attempt >= self.limits.max_attempts || Instant::now() >= until => {
+                    Next::End(Box::pin(self.first_known(&change, error, until)).await)
+                }
+                next => next,
+            };
             match next {
-                Next::End(result) => return result,
+                Next::End(result) => {
+                    self.acknowledged.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
+                    return result;
+                }
                 Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
             }
         }
@@ -190,6 +268,7 @@ impl Ledger {
             // Perhaps a repeat of a request that was applied, and that is why the money is gone.
             Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into(), until).await),
             Failure::RefusedForGood(refusal) => Next::End(Err(refusal.into())),
+            Failure::Withdrawn => Next::End(Err(Error::Expired)),
             Failure::Overtaken(reason) => contended(reason.to_owned()),
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.

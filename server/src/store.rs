@@ -2,6 +2,7 @@
 //! speaks its own SQL dialect behind these traits; Diesel, connections and error texts stay inside. No rule about money
 //! lives here, and no retry: a store says precisely what happened.
 
+mod meter;
 pub mod mysql;
 mod schema;
 pub mod sqlite;
@@ -12,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use self::meter::Work;
 use crate::account::{Entry, Money, NewEntry, State};
 
 /// How a transaction is isolated.
@@ -168,6 +170,9 @@ pub trait Store: Send + Sync + 'static {
     /// How its connections are used right now.
     fn pool(&self) -> PoolState;
 
+    /// What it has been made to do since it was opened.
+    fn work(&self) -> Work;
+
     /// How many transactions wait for a lock right now, for the lab: "blocked" is read here, never guessed from time.
     ///
     /// # Errors
@@ -199,6 +204,19 @@ pub trait Transaction: Send {
 
     /// Adds `delta` where the balance lies within `applicable` (both ends included), and moves the version on. Takes X.
     async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched>;
+
+    /// [`Self::add_within`] together with the beginning of the transaction, and what the account then holds, in the
+    /// fewest round trips. `None`: no such account.
+    async fn begin_and_add(
+        &mut self,
+        user_id: i64,
+        delta: Money,
+        applicable: (Money, Money),
+    ) -> Result<Option<(Matched, State)>>;
+
+    /// [`Self::append`] and [`Self::commit`] in one round trip. The account must be locked already: an append that took
+    /// the lock itself could arrive after its outcome was looked up, and then nothing would be final.
+    async fn append_and_commit(self: Box<Self>, entry: &NewEntry) -> Result<()>;
 
     /// Locks (X) and reads accounts, in order of id, so that two batches never wait for each other in a circle.
     async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>>;

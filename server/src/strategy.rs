@@ -6,7 +6,9 @@
 //! for all of them alike.
 
 mod atomic;
+mod atomic_three_trips;
 mod batched;
+mod claim;
 mod mutex;
 mod none;
 mod operation;
@@ -14,11 +16,14 @@ mod optimistic;
 mod pessimistic;
 mod serializable;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub use self::operation::{Operation, Workbench};
+pub use self::{
+    claim::Claim,
+    operation::{Operation, Workbench},
+};
 use crate::{
     account::{Receipt, Refusal},
     store,
@@ -61,6 +66,9 @@ pub enum Failure {
     /// Another writer came first.
     #[error("{0}")]
     Overtaken(&'static str),
+    /// Its caller gave it up before it was begun.
+    #[error("withdrawn by its caller")]
+    Withdrawn,
     /// The store says why.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -72,6 +80,7 @@ impl Failure {
         match self {
             Self::Refused(_) | Self::RefusedForGood(_) => "REFUSED",
             Self::Overtaken(_) => "OVERTAKEN",
+            Self::Withdrawn => "WITHDRAWN",
             Self::Store(store::Error::Contended(_)) => "CONTENDED",
             Self::Store(store::Error::Duplicate(_)) => "DUPLICATE",
             Self::Store(store::Error::Lost(_) | store::Error::CommitLost(_)) => "LINK_LOST",
@@ -87,6 +96,21 @@ pub type Guard<'a> = Option<Box<dyn Held + 'a>>;
 
 /// Something that is held until it is dropped.
 pub trait Held: Send + Sync {}
+
+/// What a strategy has committed together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batches {
+    /// Batches that came to an answer.
+    pub batches: u64,
+    /// The changes in them.
+    pub changes: u64,
+    /// The most changes in one of them.
+    pub largest: u64,
+    /// How long changes were queued before a batch took them, added up.
+    pub queued: Duration,
+    /// Changes queued now.
+    pub waiting: u64,
+}
 
 /// A way of keeping concurrent changes apart, or of failing to.
 #[async_trait]
@@ -110,6 +134,11 @@ pub trait Strategy: Send + Sync {
     fn waiting(&self) -> usize {
         0
     }
+
+    /// What it has committed together since it was made, where it does that.
+    fn batches(&self) -> Option<Batches> {
+        None
+    }
 }
 
 /// Makes a strategy, or says what it needs and does not have.
@@ -131,8 +160,16 @@ pub struct Row {
 }
 
 /// Every strategy, from the one that loses money to the strictest.
-pub const REGISTRY: &[Row] =
-    &[none::ROW, mutex::ROW, optimistic::ROW, pessimistic::ROW, atomic::ROW, serializable::ROW, batched::ROW];
+pub const REGISTRY: &[Row] = &[
+    none::ROW,
+    mutex::ROW,
+    optimistic::ROW,
+    pessimistic::ROW,
+    atomic::ROW,
+    atomic_three_trips::ROW,
+    serializable::ROW,
+    batched::ROW,
+];
 
 /// A name that is not in the registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

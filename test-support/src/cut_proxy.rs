@@ -20,8 +20,8 @@ use crate::{Error, database::MysqlUrl};
 
 /// More than any pool under test holds; further connections are closed at once.
 const LINKS_MAX: usize = 256;
-/// A command no longer than this is looked at, "COMMIT" in any dress is shorter.
-const COMMIT_LENGTH_MAX: usize = 64;
+/// A command no longer than this is looked at: "COMMIT" in any dress, or one change with its COMMIT behind it.
+const COMMIT_LENGTH_MAX: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server answers a COMMIT within a few flushes of its disk; a loaded machine with a slow disk needs more.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -334,10 +334,12 @@ fn pass_answers(link: &Link, answer_is_lost: &AtomicBool) -> io::Result<()> {
     }
 }
 
-/// Whether a command packet's payload is the statement COMMIT.
+/// Whether a command packet's payload is the statement COMMIT, or several of which it is the last.
 fn is_commit(payload: &[u8]) -> bool {
     let Some((&COM_QUERY, text)) = payload.split_first() else { return false };
     let text = text.strip_prefix(&NO_QUERY_ATTRIBUTES).unwrap_or(text);
     let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != b';').map_or(0, |last| last + 1);
-    text[..end].eq_ignore_ascii_case(b"COMMIT")
+    let text = &text[..end];
+    let last = text.rsplit(|byte| *byte == b';').next().unwrap_or(text);
+    last.trim_ascii().eq_ignore_ascii_case(b"COMMIT")
 }

@@ -8,7 +8,13 @@ use zbl_proto::{
     v1::{self, account_service_server::AccountService},
 };
 
-use super::{convert, deadline::within, deduct_stream, status::status, timeline::Watch};
+use super::{
+    convert,
+    deadline::{answer_by, within},
+    deduct_stream,
+    status::status,
+    timeline::Watch,
+};
 use crate::{
     account::{Direction, Receipt},
     error::Error,
@@ -30,9 +36,10 @@ impl AccountRpc {
     async fn apply(&self, request: &Request<impl Sized>, order: Order<'_>) -> Result<Receipt, Status> {
         let work = async {
             let change = convert::change(order.user_id, order.direction, order.amount, order.request_id)?;
-            self.ledger.apply(change, convert::strategy(order.strategy)?).await
+            let strategy = convert::strategy(order.strategy)?;
+            self.ledger.apply_by(answer_by(request.extensions()), change, strategy).await
         };
-        within(request.extensions(), work).await.map_err(|error| status(&error))
+        work.await.map_err(|error| status(&error))
     }
 }
 

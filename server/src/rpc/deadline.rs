@@ -30,6 +30,11 @@ pub(crate) fn note_deadline(mut call: Request<()>) -> Result<Request<()>, Status
     Ok(call)
 }
 
+/// When the caller is to be answered, if its call carries a deadline.
+pub(super) fn answer_by(extensions: &Extensions) -> Option<Instant> {
+    extensions.get().map(|deadline: &Deadline| deadline.answer_by)
+}
+
 /// Waits for `work` until the deadline noted with the call. The work itself, in its own task, goes on.
 pub(super) async fn within<T>(
     extensions: &Extensions,

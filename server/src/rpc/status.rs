@@ -81,6 +81,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
             Refusal::RequestIdReused { .. } => (Code::InvalidArgument, Reason::RequestIdReused),
         },
         Error::Contended { .. } => (Code::Aborted, Reason::Contended),
+        Error::Expired => (Code::DeadlineExceeded, Reason::Expired),
         Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
         Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
         Error::BackendDown(_) => (Code::Unavailable, Reason::BackendDown),
@@ -111,7 +112,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         },
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
-        Error::Overloaded(_)
+        Error::Expired
+        | Error::Overloaded(_)
         | Error::BackendDown(_)
         | Error::Stopping
         | Error::OutcomeUnknown { .. }

@@ -26,6 +26,8 @@ use uuid::Uuid;
 
 use super::{
     AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
+    Work,
+    meter::{Held, Meter},
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
 };
@@ -46,6 +48,7 @@ pub struct SqliteStore {
     readers: Vec<Arc<Mutex<SqliteConnection>>>,
     next_reader: AtomicUsize,
     waiting: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 impl SqliteStore {
@@ -68,6 +71,7 @@ impl SqliteStore {
                 readers: readers.into_iter().map(|reader| Arc::new(Mutex::new(reader))).collect(),
                 next_reader: AtomicUsize::new(0),
                 waiting: Arc::new(AtomicUsize::new(0)),
+                meter: Arc::new(Meter::default()),
             })
         });
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
@@ -80,6 +84,7 @@ impl SqliteStore {
     ) -> Result<T> {
         let turn = self.next_reader.fetch_add(1, Ordering::Relaxed) % self.readers.len();
         let reader = Arc::clone(&self.readers[turn]).lock_owned().await;
+        self.meter.round_trips(1);
         blocking(reader, read).await.1
     }
 }
@@ -151,6 +156,8 @@ impl Store for SqliteStore {
         Box::new(SqliteTransaction {
             writer: Arc::clone(&self.writer),
             waiting: Arc::clone(&self.waiting),
+            meter: Arc::clone(&self.meter),
+            held: Held::default(),
             begun: None,
         })
     }
@@ -164,6 +171,10 @@ impl Store for SqliteStore {
             in_use: all.filter(|connection| connection.try_lock().is_err()).count(),
             waiting: self.waiting.load(Ordering::SeqCst),
         }
+    }
+
+    fn work(&self) -> Work {
+        self.meter.work()
     }
 
     async fn lock_waits(&self) -> Result<u64> {
@@ -181,6 +192,8 @@ impl Store for SqliteStore {
 struct SqliteTransaction {
     writer: Arc<Mutex<SqliteConnection>>,
     waiting: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
+    held: Held,
     begun: Option<OwnedMutexGuard<SqliteConnection>>,
 }
 
@@ -195,6 +208,7 @@ impl SqliteTransaction {
                 Arc::clone(&self.writer).lock_owned().await
             }
         };
+        self.meter.round_trips(1);
         let (writer, result) = blocking(writer, |c| match c.batch_execute("BEGIN IMMEDIATE") {
             // Left open by a task that panicked.
             Err(error) if error.to_string().contains("within a transaction") => {
@@ -204,6 +218,7 @@ impl SqliteTransaction {
         })
         .await;
         result?;
+        self.held.locked();
         writer.ok_or_else(|| Error::Unexpected("the writer connection is gone".to_owned()))
     }
 
@@ -215,6 +230,7 @@ impl SqliteTransaction {
             Some(writer) => writer,
             None => self.begin().await?,
         };
+        self.meter.round_trips(1);
         let (writer, result) = blocking(writer, work).await;
         self.begun = writer;
         result
@@ -245,6 +261,30 @@ impl Transaction for SqliteTransaction {
     async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
         let add = move |c: &mut _| statements::add_within!(user_id, delta, least, most).execute(c);
         self.run(add).await.map(Matched::from_rows)
+    }
+
+    async fn begin_and_add(
+        &mut self,
+        user_id: i64,
+        delta: Money,
+        (least, most): (Money, Money),
+    ) -> Result<Option<(Matched, State)>> {
+        let add = move |c: &mut _| {
+            let rows = statements::add_within!(user_id, delta, least, most).execute(c)?;
+            let row = statements::state_of(user_id).first(c).optional()?;
+            Ok(row.map(|row| (Matched::from_rows(rows), statements::state(row))))
+        };
+        self.run(add).await
+    }
+
+    async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
+        match self.append(entry).await {
+            Ok(()) => self.commit().await,
+            Err(error) => {
+                self.rollback().await;
+                Err(error)
+            }
+        }
     }
 
     async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, _: IfLocked) -> Result<BTreeMap<i64, State>> {
@@ -306,18 +346,21 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        match self.begun.take() {
-            None => Ok(()),
-            // A COMMIT that fails (disk full, I/O error) may or may not have reached the log.
-            Some(writer) => blocking(writer, |c| c.batch_execute("COMMIT")).await.1.map_err(|error| match error {
-                Error::Contended(text) => Error::Contended(text),
-                other => Error::CommitLost(other.to_string()),
-            }),
-        }
+        let Some(writer) = self.begun.take() else { return Ok(()) };
+        self.meter.round_trips(1);
+        // A COMMIT that fails (disk full, I/O error) may or may not have reached the log.
+        blocking(writer, |c| c.batch_execute("COMMIT")).await.1.map_err(|error| match error {
+            Error::Contended(text) => Error::Contended(text),
+            other => Error::CommitLost(other.to_string()),
+        })?;
+        self.meter.committed(&self.held);
+        Ok(())
     }
 
     async fn rollback(mut self: Box<Self>) {
         if let Some(writer) = self.begun.take() {
+            self.meter.round_trips(1);
+            self.meter.rolled_back(&self.held);
             // Where it fails the next BEGIN does it.
             let _ = blocking(writer, |c| c.batch_execute("ROLLBACK")).await;
         }

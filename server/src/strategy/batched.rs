@@ -17,16 +17,19 @@
 mod committer;
 mod plan;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use self::committer::Committer;
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
+use super::{Batches, Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
 use crate::{account::Receipt, store};
 
 /// This strategy's row of the registry.
@@ -48,27 +51,52 @@ const QUEUE_LENGTH: usize = 4 * committer::BATCH_MOST;
 struct Job {
     operation: Operation,
     /// When its present wait or work began, since the epoch began.
-    since: std::time::Duration,
+    since: Duration,
     answer: oneshot::Sender<Result<Receipt, Failure>>,
 }
 
 struct Batched {
     queues: Vec<mpsc::Sender<Job>>,
+    tally: Arc<Tally>,
+}
+
+/// What the committers have done.
+#[derive(Default)]
+struct Tally {
     /// Jobs that no committer has taken yet.
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicU64,
+    batches: AtomicU64,
+    changes: AtomicU64,
+    largest: AtomicU64,
+    queued_ns: AtomicU64,
+}
+
+impl Tally {
+    /// A committer took so many jobs from its queue, which had waited so long, all together.
+    fn taken(&self, jobs: usize, queued: Duration) {
+        self.waiting.fetch_sub(jobs as u64, Ordering::SeqCst);
+        self.queued_ns.fetch_add(u64::try_from(queued.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A batch came to an answer.
+    fn answered(&self, changes: usize) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(changes as u64, Ordering::Relaxed);
+        self.largest.fetch_max(changes as u64, Ordering::Relaxed);
+    }
 }
 
 impl Batched {
     /// Starts the committers; they end when this is dropped.
     fn new(bench: &Arc<Workbench>) -> Self {
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let tally = Arc::new(Tally::default());
         let queues = (0..COMMITTERS).map(|_| {
             let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-            let committer = Committer { bench: Arc::clone(bench), waiting: Arc::clone(&waiting) };
+            let committer = Committer { bench: Arc::clone(bench), tally: Arc::clone(&tally) };
             tokio::spawn(Arc::new(committer).run(jobs));
             queue
         });
-        Self { queues: queues.collect(), waiting }
+        Self { queues: queues.collect(), tally }
     }
 
     fn queue(&self, user_id: i64) -> &mpsc::Sender<Job> {
@@ -82,9 +110,9 @@ impl Strategy for Batched {
         let (answer, answered) = oneshot::channel();
         let since = operation.bench().timeline.now();
         let job = Job { operation: operation.clone(), since, answer };
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.tally.waiting.fetch_add(1, Ordering::SeqCst);
         if self.queue(operation.change.user_id).try_send(job).is_err() {
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.tally.waiting.fetch_sub(1, Ordering::SeqCst);
             return Err(store::Error::Exhausted(format!("{QUEUE_LENGTH} changes are queued already")).into());
         }
         // A committer that ended without an answer was cut off in the middle: whether it had committed is not known.
@@ -92,6 +120,17 @@ impl Strategy for Batched {
     }
 
     fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
+        usize::try_from(self.tally.waiting.load(Ordering::SeqCst)).unwrap_or(usize::MAX)
+    }
+
+    fn batches(&self) -> Option<Batches> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Some(Batches {
+            batches: read(&self.tally.batches),
+            changes: read(&self.tally.changes),
+            largest: read(&self.tally.largest),
+            queued: Duration::from_nanos(read(&self.tally.queued_ns)),
+            waiting: read(&self.tally.waiting),
+        })
     }
 }

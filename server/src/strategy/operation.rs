@@ -3,7 +3,7 @@
 
 use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
-use super::Failure;
+use super::{Claim, Failure};
 use crate::{
     account::{Change, Money, NewEntry, Receipt, Refusal, State},
     gate::Gates,
@@ -32,6 +32,7 @@ pub struct Operation {
     strategy: &'static str,
     attempt: u32,
     lane: u32,
+    claim: Arc<Claim>,
 }
 
 /// A change written but not yet committed.
@@ -40,6 +41,13 @@ pub struct Written {
     state: State,
     version_before: i64,
     race: Option<Race>,
+}
+
+impl Written {
+    /// A write upon the version it had read.
+    const fn upon(version_before: i64, balance: Money) -> Self {
+        Self { state: State { balance, version: version_before + 1 }, version_before, race: None }
+    }
 }
 
 /// What a phase's result tells the timeline: no strategy can forget to report what it saw.
@@ -77,26 +85,44 @@ impl Observed for Committed {
 }
 
 impl Operation {
-    /// An attempt by the strategy of that name, drawn in `lane`.
-    pub fn new(bench: Arc<Workbench>, change: Change, strategy: &'static str, attempt: u32, lane: u32) -> Self {
-        Self { change, bench, strategy, attempt, lane }
+    /// An attempt by the strategy of that name, drawn in `lane`, for whoever holds the other end of `claim`.
+    pub fn new(
+        bench: Arc<Workbench>,
+        change: Change,
+        strategy: &'static str,
+        attempt: u32,
+        lane: u32,
+        claim: Arc<Claim>,
+    ) -> Self {
+        Self { change, bench, strategy, attempt, lane, claim }
     }
 
-    /// Runs a phase: waits at its gate, times it, records its span.
+    /// Runs a phase: waits at its gate, times it, records its span. The first one that is not a wait begins the change.
     ///
     /// # Errors
-    /// Those of `step`.
+    /// Those of `step`; [`Failure::Withdrawn`] when the caller has given up what had not begun.
     pub async fn phase<T, E>(&self, phase: Phase, step: impl Future<Output = Result<T, E>> + Send) -> Result<T, Failure>
     where
         T: Observed,
         E: Into<Failure>,
     {
         self.pass_gate(phase).await;
+        if phase != Phase::LockWait {
+            self.begin()?;
+        }
         let start = self.bench.timeline.now();
         let result = step.await.map_err(Into::into);
         let noted = result.as_ref().map(Observed::noted).unwrap_or_default();
         self.record(phase, start, noted, result.as_ref().err().map(Failure::label));
         result
+    }
+
+    /// From here on the change runs to its end, whatever its caller does.
+    ///
+    /// # Errors
+    /// [`Failure::Withdrawn`].
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        if self.claim.begin() { Ok(()) } else { Err(Failure::Withdrawn) }
     }
 
     /// Waits where the lab holds the operation before a phase.
@@ -194,9 +220,33 @@ impl Operation {
         version_before: i64,
         balance: Money,
     ) -> Result<Written, Failure> {
-        let written = Written { state: State { balance, version: version_before + 1 }, version_before, race: None };
+        let written = Written::upon(version_before, balance);
         transaction.append(&self.entry(&written)).await?;
         Ok(written)
+    }
+
+    /// Ends a transaction that has written and not journaled yet: journals and commits in one step, or rolls back. What
+    /// was written cannot have overwritten anything.
+    ///
+    /// # Errors
+    /// `outcome`'s, or the commit's.
+    pub async fn finish_with_journal(
+        &self,
+        transaction: Box<dyn Transaction>,
+        outcome: Result<State, Failure>,
+    ) -> Result<Receipt, Failure> {
+        let State { balance, version } = match outcome {
+            Ok(state) => state,
+            Err(failure) => {
+                transaction.rollback().await;
+                return Err(failure);
+            }
+        };
+        let written = Written::upon(version - 1, balance);
+        let entry = self.entry(&written);
+        let commit = async { transaction.append_and_commit(&entry).await.map(|()| Committed(written)) };
+        let Committed(Written { state, version_before, .. }) = self.phase(Phase::Commit, commit).await?;
+        Ok(self.receipt(state, version_before))
     }
 
     /// Journals a write that was made whatever the balance had become since `seen`.

@@ -3,6 +3,7 @@
 use zbl_proto::v1;
 
 use super::{Lab, convert};
+use crate::{ledger::Done, store::Work, strategy::Batches};
 
 impl Lab {
     /// What the server is doing now.
@@ -18,7 +19,35 @@ impl Lab {
             default_strategy: ledger.default_strategy().name.to_owned(),
             pool: Some(convert::pool(bench.store.pool())),
             timeline: Some(convert::timeline_status(&bench.timeline)),
+            work: Some(work(bench.store.work(), ledger.done())),
+            batches: Some(batches(ledger.batches())),
             in_flight: ledger.in_flight().try_into().unwrap_or(i64::MAX),
         }
     }
+}
+
+fn work(work: Work, done: Done) -> v1::WorkStatus {
+    v1::WorkStatus {
+        round_trips: signed(work.round_trips),
+        commits: signed(work.commits),
+        rollbacks: signed(work.rollbacks),
+        locks_held: work.locks_held.try_into().ok(),
+        acknowledged: signed(done.acknowledged),
+        attempts: signed(done.attempts),
+    }
+}
+
+fn batches(batches: Batches) -> v1::BatchStatus {
+    v1::BatchStatus {
+        batches: signed(batches.batches),
+        changes: signed(batches.changes),
+        largest: signed(batches.largest),
+        queued: batches.queued.try_into().ok(),
+        waiting: signed(batches.waiting),
+    }
+}
+
+/// Counts that would take centuries to leave an i64.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

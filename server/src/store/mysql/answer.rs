@@ -5,18 +5,38 @@ use std::{future::Future, time::Duration};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
-use crate::store::Error;
+use crate::store::{Error, meter::Meter};
 
 /// What a statement came to.
 pub(super) type Answer<T> = Result<T, DieselError>;
 
-/// Waits for a statement's answer, but not for ever: a database that is stopped or cut off without a word would
-/// otherwise keep its callers and their links. The limit is beyond every wait that the database itself ends.
-pub(super) async fn answered<T>(limit: Duration, statement: impl Future<Output = Answer<T>>) -> Answer<T> {
-    tokio::time::timeout(limit, statement).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {limit:?}");
-        Err(DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
-    })
+/// How statements are waited for and counted.
+pub(super) struct Wire {
+    /// How long a statement may take.
+    limit: Duration,
+    pub(super) meter: Meter,
+}
+
+impl Wire {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, meter: Meter::default() }
+    }
+
+    /// Waits for a statement's answer, but not for ever: a database that is stopped or cut off without a word would
+    /// otherwise keep its callers and their links. The limit is beyond every wait that the database itself ends.
+    pub(super) async fn answered<T>(&self, statement: impl Future<Output = Answer<T>>) -> Answer<T> {
+        self.meter.round_trips(1);
+        tokio::time::timeout(self.limit, statement).await.unwrap_or_else(|_| {
+            let text = format!("no answer within {:?}", self.limit);
+            Err(DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(text)))
+        })
+    }
+
+    /// The same for one whose text is made for the occasion: it is prepared in a round trip of its own.
+    pub(super) async fn answered_unprepared<T>(&self, statement: impl Future<Output = Answer<T>>) -> Answer<T> {
+        self.meter.round_trips(1);
+        self.answered(statement).await
+    }
 }
 
 /// What a Diesel error from MySQL or MariaDB means. Diesel tells deadlock (1213), lock wait timeout (1205) and snapshot

@@ -3,10 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{
-    Job, ROW,
+    Job, ROW, Tally,
     plan::{Decision, Plan, Request, decide},
 };
 use crate::{
@@ -30,7 +27,7 @@ pub(super) const BATCH_MOST: usize = 1000;
 /// One of the tasks that commit.
 pub(super) struct Committer {
     pub(super) bench: Arc<Workbench>,
-    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What is asked of the journal before writing.
@@ -55,13 +52,32 @@ impl Committer {
         let mut jobs = Vec::new();
         // What is there, without waiting for more: a batch fills up while the last one commits.
         while queue.recv_many(&mut jobs, BATCH_MOST).await > 0 {
-            self.waiting.fetch_sub(jobs.len(), Ordering::SeqCst);
-            for job in &mut jobs {
-                job.operation.record(Phase::LockWait, job.since, Noted::default(), None);
-                job.since = self.bench.timeline.now();
+            let batch = self.begin(&mut jobs);
+            if !batch.is_empty() {
+                self.commit(batch, IfLocked::Skip).await;
             }
-            self.commit(std::mem::take(&mut jobs), IfLocked::Skip).await;
         }
+    }
+
+    /// Takes over what its callers still want; from here on it runs to its end. The rest is dropped unbegun.
+    fn begin(&self, taken: &mut Vec<Job>) -> Vec<Job> {
+        let now = self.bench.timeline.now();
+        let queued = taken.iter().map(|job| now.saturating_sub(job.since)).sum();
+        self.tally.taken(taken.len(), queued);
+        let begin = |mut job: Job| {
+            let begun = job.operation.begin();
+            let withdrawn = begun.as_ref().err().map(Failure::label);
+            job.operation.record(Phase::LockWait, job.since, Noted::default(), withdrawn);
+            job.since = now;
+            match begun {
+                Ok(()) => Some(job),
+                Err(failure) => {
+                    let _ = job.answer.send(Err(failure));
+                    None
+                }
+            }
+        };
+        taken.drain(..).filter_map(begin).collect()
     }
 
     /// Commits the jobs and answers them.
@@ -130,6 +146,7 @@ impl Committer {
     /// Answers every job but those whose account was locked by another: they wait for it in a task of their own, one for
     /// each account, so that the others do not wait with them. There are never more such tasks than changes in flight.
     fn answer(self: &Arc<Self>, jobs: Vec<Job>, plan: Plan, if_locked: IfLocked) {
+        self.tally.answered(jobs.len());
         let mut deferred: BTreeMap<i64, Vec<Job>> = BTreeMap::new();
         let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
         for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {

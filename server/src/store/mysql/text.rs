@@ -1,26 +1,38 @@
-//! The statements of a batch, written out in full: their length varies with the batch, so preparing them would cost a
-//! round trip each and be of use once. Everything in them is a number, a decimal or a hex string made here from typed
+//! Statements written out in full: those of a batch, whose length varies with it, so that preparing them would cost a
+//! round trip each and be of use once; and several in one round trip, which cannot be prepared. Everything in them is a number, a decimal or a hex string made here from typed
 //! values, or a name from the code; no text of a caller gets in.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{Display, Write},
+    slice,
 };
 
 use diesel::{
-    dsl::sql,
+    QueryDsl,
+    dsl::{auto_type, sql},
     expression::SqlLiteral,
     sql_types::{BigInt, Binary, Text, Timestamp},
 };
 use uuid::Uuid;
 
 use crate::{
-    account::NewEntry,
+    account::{Money, NewEntry},
     store::{
         AccountWrite, IfLocked,
-        schema::{MinorUnits, Stored},
+        schema::{MinorUnits, Stored, accounts},
     },
 };
+
+/// What an INSERT into the journal begins with.
+const INSERT: &str =
+    "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy) VALUES ";
+
+/// About how long one row of it is.
+const ROW_LENGTH: usize = 144;
+
+/// `balance, version`, and the version that [`begin_and_add`] gave, or 0.
+pub(super) type AddedRow = (Stored, i64, u64);
 
 /// `user_id, balance, version`.
 pub(super) type StateRow = (i64, Stored, i64);
@@ -60,22 +72,48 @@ fn hex(id: &Uuid) -> String {
     format!("X'{}'", id.simple())
 }
 
-/// One INSERT for the journal and one UPDATE for the balances. UPDATE … JOIN and not ON DUPLICATE KEY: that would open
-/// accounts that are not there.
-pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String {
-    let mut text = "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, \
-                    strategy) VALUES "
-        .to_owned();
+/// One INSERT for the journal.
+fn append(entries: &[NewEntry]) -> String {
+    let mut text = String::with_capacity(INSERT.len() + ROW_LENGTH * entries.len());
+    text.push_str(INSERT);
     for (at, entry) in entries.iter().enumerate() {
         let NewEntry { user_id, version, request_id, kind, delta, balance_after, version_before, strategy } = entry;
         let comma = if at == 0 { "" } else { "," };
-        let (id, kind) = (hex(request_id), kind.name());
+        let (id, kind) = (request_id.simple(), kind.name());
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "{comma}({user_id},{version},{id},'{kind}',{delta},{balance_after},{version_before},'{strategy}')"
+            "{comma}({user_id},{version},X'{id}','{kind}',{delta},{balance_after},{version_before},'{strategy}')"
         );
     }
+    text
+}
+
+/// The journal's INSERT, and the COMMIT behind it.
+pub(super) fn append_and_commit(entry: &NewEntry) -> String {
+    append(slice::from_ref(entry)) + "; COMMIT"
+}
+
+/// The beginning, and an addition within bounds (X). `LAST_INSERT_ID` is this session's memory: afterwards it is the
+/// version of the row that the UPDATE matched, or 0.
+pub(super) fn begin_and_add(user_id: i64, delta: Money, (least, most): (Money, Money)) -> String {
+    format!(
+        "DO LAST_INSERT_ID(0); BEGIN; \
+         UPDATE accounts SET balance = balance + ({delta}), version = LAST_INSERT_ID(version + 1) \
+         WHERE user_id = {user_id} AND balance BETWEEN {least} AND {most}"
+    )
+}
+
+/// What an account holds after [`begin_and_add`].
+#[auto_type]
+pub(super) fn state_and_added(user_id: i64) -> _ {
+    accounts::table.find(user_id).select((accounts::balance, accounts::version, last_insert_id()))
+}
+
+/// One INSERT for the journal and one UPDATE for the balances. UPDATE … JOIN and not ON DUPLICATE KEY: that would open
+/// accounts that are not there.
+pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String {
+    let mut text = append(entries);
     text.push_str("; UPDATE accounts JOIN (");
     for (at, AccountWrite { user_id, balance, entries }) in accounts.iter().enumerate() {
         let union = if at == 0 { "" } else { " UNION ALL " };
@@ -87,4 +125,9 @@ pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String 
          SET accounts.balance = batch.balance, accounts.version = accounts.version + batch.entries",
     );
     text
+}
+
+diesel::define_sql_function! {
+    /// What this session last gave to `LAST_INSERT_ID(…)`.
+    fn last_insert_id() -> Unsigned<BigInt>;
 }

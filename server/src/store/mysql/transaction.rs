@@ -1,0 +1,262 @@
+//! A transaction on one connection, from its first statement to its end. Comments name the lock a statement takes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, result::Error as DieselError};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use uuid::Uuid;
+
+use super::{
+    answer::{Answer, Wire, classify},
+    pool::{Lease, Pool},
+    text,
+};
+use crate::{
+    account::{Entry, Money, NewEntry, State},
+    store::{
+        AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
+        meter::Held,
+        schema::{Exact, Plus, Stored, accounts, entries},
+        statements::{self, Kept},
+    },
+};
+
+/// A transaction that begins with its first statement.
+pub(super) struct MysqlTransaction {
+    pool: Pool,
+    isolation: Isolation,
+    wire: Arc<Wire>,
+    lease: Option<Lease>,
+    held: Held,
+}
+
+impl MysqlTransaction {
+    pub(super) fn new(pool: Pool, wire: Arc<Wire>, isolation: Isolation) -> Self {
+        Self { pool, isolation, wire, lease: None, held: Held::default() }
+    }
+
+    /// The transaction's connection; the first call begins.
+    async fn connection(&mut self) -> Result<&mut AsyncMysqlConnection> {
+        if self.lease.is_none() {
+            let mut lease = self.pool.lease().await?;
+            let begin = match self.isolation {
+                Isolation::ReadCommitted => "BEGIN",
+                Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
+            };
+            let begun = self.wire.answered(lease.connection()?.batch_execute(begin)).await;
+            self.lease = Some(lease);
+            begun.map_err(|error| self.failed(&error))?;
+        }
+        match &mut self.lease {
+            Some(lease) => lease.connection(),
+            None => Err(Error::Unexpected("a transaction without a connection".to_owned())),
+        }
+    }
+
+    /// What a failed statement means. A lost link is thrown away here: nothing more can be said on it.
+    fn failed(&mut self, error: &DieselError) -> Error {
+        let error = classify(error);
+        if matches!(error, Error::Lost(_))
+            && let Some(lease) = self.lease.take()
+        {
+            self.pool.lost(&lease);
+            self.wire.meter.rolled_back(&self.held);
+        }
+        error
+    }
+
+    /// Gives the connection back after a COMMIT that was answered.
+    fn committed(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.done();
+        }
+        self.wire.meter.committed(&self.held);
+    }
+
+    /// What a statement that locks came to.
+    fn locked<T>(&mut self, answer: Answer<T>) -> Result<T> {
+        match answer {
+            Ok(value) => {
+                self.held.locked();
+                Ok(value)
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Transaction for MysqlTransaction {
+    async fn read(&mut self, user_id: i64, lock: RowLock) -> Result<Option<State>> {
+        let state = statements::state_of(user_id);
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let row = match lock {
+            // No lock under READ COMMITTED; S under SERIALIZABLE.
+            RowLock::None => wire.answered(state.first(c)).await.optional(),
+            // X.
+            RowLock::Exclusive => wire.answered(state.for_update().first(c)).await.optional(),
+        };
+        let locks = lock == RowLock::Exclusive || self.isolation == Isolation::Serializable;
+        let row = if locks { self.locked(row)? } else { row.map_err(|error| self.failed(&error))? };
+        Ok(row.map(statements::state))
+    }
+
+    async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X.
+        let rows = wire.answered(statements::write!(user_id, balance).execute(c)).await;
+        self.locked(rows).map(Matched::from_rows)
+    }
+
+    async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // No lock of its own: we hold X on the account, so nobody can append to its journal until we end.
+        let rows = wire.answered(statements::overtaken(user_id, version_read).load(c)).await;
+        statements::blind_write(rows.map_err(|error| self.failed(&error))?)
+    }
+
+    async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X.
+        let rows = wire.answered(statements::write_if_version!(user_id, balance, version).execute(c)).await;
+        self.locked(rows).map(Matched::from_rows)
+    }
+
+    async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X.
+        let rows = wire.answered(statements::add_within!(user_id, delta, least, most).execute(c)).await;
+        self.locked(rows).map(Matched::from_rows)
+    }
+
+    async fn begin_and_add(
+        &mut self,
+        user_id: i64,
+        delta: Money,
+        applicable: (Money, Money),
+    ) -> Result<Option<(Matched, State)>> {
+        let wire = Arc::clone(&self.wire);
+        let lease = self.lease.insert(self.pool.lease().await?);
+        let c = lease.connection()?;
+        // X.
+        let row = match wire.answered(c.batch_execute(&text::begin_and_add(user_id, delta, applicable))).await {
+            Ok(()) => wire.answered(text::state_and_added(user_id).first::<text::AddedRow>(c)).await.optional(),
+            Err(error) => Err(error),
+        };
+        let added = |(balance, version, added)| {
+            let matched = if added == 0 { Matched::No } else { Matched::Yes };
+            (matched, statements::state((balance, version)))
+        };
+        self.locked(row).map(|row| row.map(added))
+    }
+
+    async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let Err(error) = wire.answered(c.batch_execute(&text::append_and_commit(entry))).await else {
+            self.committed();
+            return Ok(());
+        };
+        match self.failed(&error) {
+            // The INSERT was turned away, and what stands behind it was not looked at.
+            error @ (Error::Duplicate(_) | Error::Contended(_)) => {
+                self.rollback().await;
+                Err(error)
+            }
+            other => Err(Error::CommitLost(other.to_string())),
+        }
+    }
+
+    async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X on each row. One account, the usual case on a hot one, is a statement that stays prepared.
+        let rows = match (user_ids.first(), user_ids.len(), if_locked) {
+            (Some(&user_id), 1, IfLocked::Skip) => {
+                let state = wire.answered(statements::state_of(user_id).for_update().skip_locked().load(c)).await;
+                state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
+            }
+            (Some(&user_id), 1, IfLocked::Wait) => {
+                let state = wire.answered(statements::state_of(user_id).for_update().load(c)).await;
+                state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
+            }
+            _ => wire.answered_unprepared(text::states(user_ids, if_locked).load::<text::StateRow>(c)).await,
+        };
+        Ok(self
+            .locked(rows)?
+            .into_iter()
+            .map(|(user_id, balance, version)| (user_id, statements::state((balance, version))))
+            .collect())
+    }
+
+    async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let rows = wire.answered_unprepared(text::entries(requests).load::<statements::EntryRow>(c)).await;
+        rows.map_err(|error| self.failed(&error))?.into_iter().map(statements::entry).collect()
+    }
+
+    async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X, held since the rows were locked.
+        let done = wire.answered(c.batch_execute(&text::writes(entries, accounts))).await;
+        done.map_err(|error| self.failed(&error))
+    }
+
+    async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {
+        let row = statements::AccountRow::opened(user_id, balance);
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let done = wire.answered(diesel::insert_into(accounts::table).values(row).execute(c)).await;
+        self.locked(done).map(drop)
+    }
+
+    async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        let id = request_id.as_bytes().to_vec();
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let row = wire.answered(statements::entry_of(user_id, id).first(c)).await.optional();
+        row.map_err(|error| self.failed(&error))?.map(statements::entry).transpose()
+    }
+
+    async fn append(&mut self, entry: &NewEntry) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let done = wire.answered(statements::append!(entry).execute(c)).await;
+        done.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        if let Err(error) = wire.answered(lease.connection()?.batch_execute("COMMIT")).await {
+            return Err(match self.failed(&error) {
+                // The engine says it rolled back (Galera raises its conflicts here).
+                Error::Contended(text) => Error::Contended(text),
+                other => Error::CommitLost(other.to_string()),
+            });
+        }
+        self.committed();
+        Ok(())
+    }
+
+    async fn rollback(mut self: Box<Self>) {
+        let Some(mut lease) = self.lease.take() else { return };
+        self.wire.meter.rolled_back(&self.held);
+        if let Ok(connection) = lease.connection()
+            && self.wire.answered(connection.batch_execute("ROLLBACK")).await.is_ok()
+        {
+            lease.done();
+        }
+    }
+}
