@@ -1,6 +1,6 @@
 //! Batches: that each change in one gets its own answer, whatever the others are.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use test_support::{Cut, CutProxy};
 use tokio::task::JoinHandle;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use zbl_server::{
     account::{Change, Direction, Receipt, Refusal},
     error::Error,
+    gate::Gate,
     strategy::{self, Row},
     timeline::Phase,
 };
@@ -32,21 +33,39 @@ async fn account(bench: &Bench, number: i64, opening: &str) -> i64 {
     bench.ledger.open(number * SAME_COMMITTER, money(opening), Uuid::new_v4()).await.unwrap().user_id
 }
 
+/// A committer that is kept from its queue by a batch of one, held before its write.
+struct Busy {
+    gate: Gate,
+    first: Call,
+}
+
+impl Busy {
+    async fn committer(bench: &Bench) -> Self {
+        let busy = deduction(account(bench, 1_000_000, "10.00").await);
+        let gate = bench.gates.hold(busy.request_id, Phase::Write);
+        let first = call(bench, busy, batched());
+        gate.arrived().await;
+        Self { gate, first }
+    }
+
+    /// Lets it go on.
+    async fn release(self) {
+        self.gate.release();
+        self.first.await.unwrap().unwrap();
+    }
+}
+
 /// Keeps the committer busy until all the changes are queued behind it, so that they come in one batch.
 async fn in_one_batch(bench: &Bench, changes: &[Change]) -> Vec<Call> {
-    let busy = deduction(account(bench, 1_000_000, "10.00").await);
-    let gate = bench.gates.hold(busy.request_id, Phase::Write);
-    let first = call(bench, busy, batched());
-    gate.arrived().await;
+    let busy = Busy::committer(bench).await;
     let calls: Vec<Call> = changes.iter().map(|change| call(bench, *change, batched())).collect();
     until("all are queued", async || bench.ledger.waiting() == changes.len()).await;
-    gate.release();
-    first.await.unwrap().unwrap();
+    busy.release().await;
     calls
 }
 
 /// When the commit that a request was part of began.
-fn commit_of(bench: &Bench, change: &Change) -> std::time::Duration {
+fn commit_of(bench: &Bench, change: &Change) -> Duration {
     let spans = bench.spans(change.request_id);
     spans.iter().find(|span| span.phase == Phase::Commit).unwrap_or_else(|| panic!("{spans:?}")).start
 }
@@ -90,6 +109,66 @@ async fn each_change_of_a_mixed_batch_gets_its_own_answer() {
         assert_eq!(bench.journal(rich).await.len(), 4);
         assert_eq!(commit_of(&bench, &plain), commit_of(&bench, &changes[sold]), "it was one batch");
     }
+}
+
+/// Whoever gives up while queued, by going away or by a deadline, is dropped and told so; the others of the batch are not
+/// touched, and what a batch has taken runs to its end although nobody waits for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_while_queued_is_dropped_and_what_has_begun_is_not() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        let user_id = account(&bench, 1, "1000.00").await;
+        let [stays, goes, expires, begun] = [(); 4].map(|()| deduction(user_id));
+
+        let busy = Busy::committer(&bench).await;
+        let staying = call(&bench, stays, batched());
+        let going = call(&bench, goes, batched());
+        until("both are queued", async || bench.ledger.waiting() == 2).await;
+        going.abort();
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+        let expired = bench.ledger.apply_by(Some(deadline), expires, Some(batched())).await;
+        assert!(matches!(expired, Err(Error::Expired)), "{expired:?}");
+        busy.release().await;
+        assert_eq!(staying.await.unwrap().unwrap().balance, money("990.00"));
+
+        let gate = bench.gates.hold(begun.request_id, Phase::Write);
+        let beginning = call(&bench, begun, batched());
+        gate.arrived().await;
+        beginning.abort();
+        gate.release();
+        bench.ledger.drained().await;
+
+        let requests: Vec<Uuid> = bench.journal(user_id).await.iter().skip(1).map(|entry| entry.request_id).collect();
+        assert_eq!(requests, [stays.request_id, begun.request_id]);
+        let why = |change: &Change| bench.spans(change.request_id).iter().map(|span| span.failure).collect::<Vec<_>>();
+        assert_eq!((why(&goes), why(&expires)), (vec![Some("WITHDRAWN")], vec![Some("WITHDRAWN")]));
+        assert_eq!(bench.ledger.batches().changes, 3, "a dropped change is in no batch");
+    }
+}
+
+/// A deadline that finds the change begun cannot promise anything; one that finds it waiting for a mutex can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_tells_waiting_from_begun_whatever_the_strategy() {
+    let database = Database::sqlite();
+    let bench = Bench::open(&database.url, &[]).await;
+    let user_id = bench.account("1000.00").await;
+    let mutex = strategy::find("mutex").unwrap();
+    let (begun, waits) = (deduction(user_id), deduction(user_id));
+    let gate = bench.gates.hold(begun.request_id, Phase::Write);
+    let by = |change: Change| {
+        let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_millis(100));
+        tokio::spawn(async move { ledger.apply_by(Some(deadline), change, Some(mutex)).await })
+    };
+    let first = by(begun);
+    gate.arrived().await;
+    let second = by(waits);
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert!(matches!(first, Err(Error::OutcomeUnknown { .. })), "{first:?}");
+    assert!(matches!(second, Err(Error::Expired)), "{second:?}");
+    gate.release();
+    bench.ledger.drained().await;
+    let requests: Vec<Uuid> = bench.journal(user_id).await.iter().skip(1).map(|entry| entry.request_id).collect();
+    assert_eq!(requests, [begun.request_id]);
 }
 
 /// The commit of a batch loses its link: what had no part in it is answered as if it had been alone.
