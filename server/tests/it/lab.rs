@@ -88,6 +88,9 @@ async fn the_status_is_a_snapshot_and_can_be_watched() {
     let status = served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
     assert_eq!((status.instance.as_str(), status.store.as_str(), status.in_flight), ("here", "sqlite", 0));
     assert_eq!(status.strategies.len(), REGISTRY.len());
+    let work = status.work.unwrap();
+    assert!(work.round_trips > 0 && work.commits > 0 && work.locks_held.unwrap().nanos > 0, "{work:?}");
+    assert_eq!(status.batches.unwrap().batches, 0);
     let timeline = status.timeline.unwrap();
     assert_eq!((timeline.newest_sequence, timeline.retained), (4, 4), "read, compute, write, commit");
 

@@ -6,6 +6,7 @@
 mod app;
 mod batches;
 mod cancellation;
+mod costs;
 mod cuts;
 mod facade;
 mod idempotency;

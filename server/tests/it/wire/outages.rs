@@ -34,6 +34,21 @@ async fn fate(served: &Served, take: &DeductRequest, resolve: bool) -> GetDeduct
     served.account().get_deduction(which).await.unwrap().into_inner()
 }
 
+/// A deduction with a deadline. The caller does not watch it himself, as tonic's own client would: what is seen is what
+/// the server does about it.
+fn within(
+    served: &Served,
+    deadline: Duration,
+    take: DeductRequest,
+) -> impl Future<Output = Answer<DeductResponse>> + use<> {
+    let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{}", served.grpc).parse().unwrap();
+    let mut account = AccountServiceClient::with_origin(http, origin);
+    let mut request = Request::new(take);
+    request.set_timeout(deadline);
+    async move { account.deduct(request).await }
+}
+
 /// A deduction on its way, held before its commit.
 struct Held {
     take: DeductRequest,
@@ -47,16 +62,11 @@ impl Held {
         Self::started_by(served, user_id, |take| tokio::spawn(async move { account.deduct(take).await })).await
     }
 
-    /// The same with a deadline. The caller does not watch it himself, as tonic's own client would: what is seen is what
-    /// the server does about it.
+    /// The same with a deadline.
     async fn with_deadline(served: &Served, user_id: i64, deadline: Duration) -> Self {
-        let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-        let origin = format!("http://{}", served.grpc).parse().unwrap();
-        let mut account = AccountServiceClient::with_origin(http, origin);
         Self::started_by(served, user_id, |take| {
-            let mut request = Request::new(take);
-            request.set_timeout(deadline);
-            tokio::spawn(async move { account.deduct(request).await })
+            let call = within(served, deadline, take);
+            tokio::spawn(call)
         })
         .await
     }
@@ -94,6 +104,23 @@ async fn a_deadline_that_passes_leaves_the_outcome_to_be_asked_for() {
         let settled = fate(&served, &take, true).await;
         assert_eq!((settled.state(), settled.r#final), (DeductionState::Succeeded, true));
         assert_eq!(state(&served, user_id).await, ("990.00".to_owned(), 2));
+    }
+}
+
+/// The deadline passes while the change waits for its turn: it is dropped, and the caller is told that it had no effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_in_a_queue_had_no_effect() {
+    let database = Database::sqlite();
+    for strategy in ["mutex", "batched"] {
+        let served = Served::start(&database.url, &["--strategy", strategy]).await;
+        let user_id = served.bench.account("1000.00").await;
+        let Held { gate, call, .. } = Held::before_commit(&served, user_id).await;
+        let expected = Said::plain(Code::DeadlineExceeded, Reason::Expired, &[]);
+        let late = within(&served, Duration::from_millis(200), deduct(user_id, "10"));
+        assert_eq!(said(late).await, expected, "{strategy}");
+        gate.release();
+        call.await.unwrap().unwrap();
+        assert_eq!(state(&served, user_id).await, ("990.00".to_owned(), 2), "{strategy}");
     }
 }
 
