@@ -1,9 +1,9 @@
-//! Statements written out in full: those of a batch, whose length varies with it, so that preparing them would cost a
-//! round trip each and be of use once; and several in one round trip, which cannot be prepared. Everything in them is a number, a decimal or a hex string made here from typed
+//! Statements written out in full: those that write a batch, whose length varies with it, so that preparing them would
+//! cost a round trip each and be of use once; and several in one round trip, which cannot be prepared. Everything in them is a number, a decimal or a hex string made here from typed
 //! values, or a name from the code; no text of a caller gets in.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt::{Display, Write},
     slice,
 };
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     account::{Money, NewEntry},
     store::{
-        AccountWrite, IfLocked,
+        AccountWrite,
         schema::{MinorUnits, Stored, accounts},
     },
 };
@@ -34,26 +34,11 @@ const ROW_LENGTH: usize = 144;
 /// `balance, version`, and the version that [`begin_and_add`] gave, or 0.
 pub(super) type AddedRow = (Stored, i64, u64);
 
-/// `user_id, balance, version`.
-pub(super) type StateRow = (i64, Stored, i64);
-
 /// The columns of an entry, in the table's order.
 type EntryColumns = (BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigInt, Text, Timestamp);
 
 fn listed(items: impl IntoIterator<Item = impl Display>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(",")
-}
-
-/// Accounts under X, in order of id.
-pub(super) fn states(user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> SqlLiteral<(BigInt, MinorUnits, BigInt)> {
-    let skip = match if_locked {
-        IfLocked::Skip => " SKIP LOCKED",
-        IfLocked::Wait => "",
-    };
-    sql(&format!(
-        "SELECT user_id, balance, version FROM accounts WHERE user_id IN ({}) ORDER BY user_id FOR UPDATE{skip}",
-        listed(user_ids)
-    ))
 }
 
 /// The entries of request ids; one range of the unique key for each account.

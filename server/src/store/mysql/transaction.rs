@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, Wire, classify},
+    lock_many::{LockMany, StateRow},
     pool::{Lease, Pool},
     text,
 };
@@ -179,18 +180,8 @@ impl Transaction for MysqlTransaction {
     async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>> {
         let wire = Arc::clone(&self.wire);
         let c = self.connection().await?;
-        // X on each row. One account, the usual case on a hot one, is a statement that stays prepared.
-        let rows = match (user_ids.first(), user_ids.len(), if_locked) {
-            (Some(&user_id), 1, IfLocked::Skip) => {
-                let state = wire.answered(statements::state_of(user_id).for_update().skip_locked().load(c)).await;
-                state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
-            }
-            (Some(&user_id), 1, IfLocked::Wait) => {
-                let state = wire.answered(statements::state_of(user_id).for_update().load(c)).await;
-                state.map(|rows| rows.into_iter().map(|(balance, version)| (user_id, balance, version)).collect())
-            }
-            _ => wire.answered_unprepared(text::states(user_ids, if_locked).load::<text::StateRow>(c)).await,
-        };
+        // X on each row.
+        let rows = wire.answered(LockMany::new(user_ids, if_locked).load::<StateRow>(c)).await;
         Ok(self
             .locked(rows)?
             .into_iter()
