@@ -2,6 +2,7 @@
 //! and shared row locks. Error texts are read in `mysql/answer.rs`.
 
 mod answer;
+mod lock_many;
 mod pool;
 mod text;
 mod transaction;
