@@ -130,8 +130,17 @@ pub(crate) fn money(field: &str, text: &str) -> Result<Money, Error> {
     Money::parse_signed(text).map_err(|error| Error::broken_answer(format_args!("{field} {text:?}: {error}")))
 }
 
-fn request_id(text: &str) -> Result<Uuid, Error> {
+pub(crate) fn request_id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|error| Error::broken_answer(format_args!("request_id {text:?}: {error}")))
+}
+
+pub(crate) fn deduct_request(change: &Change) -> v1::DeductRequest {
+    v1::DeductRequest {
+        user_id: change.user_id,
+        amount: change.amount.to_string(),
+        request_id: change.request_id.to_string(),
+        strategy: change.strategy.clone(),
+    }
 }
 
 pub(crate) fn receipt(message: v1::DeductResponse, replayed: bool) -> Result<Receipt, Error> {

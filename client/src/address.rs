@@ -32,6 +32,12 @@ pub(crate) fn channel(address: &str) -> Result<Channel, AddressError> {
         .connect_lazy())
 }
 
+/// The host and port of an address that is one.
+pub(crate) fn authority(address: &str) -> &str {
+    let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
+    bare.strip_suffix('/').unwrap_or(bare)
+}
+
 fn endpoint(address: &str) -> Result<Endpoint, &'static str> {
     if address.is_empty() {
         return Err("it is empty");

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use zbl_proto::{ERROR_DOMAIN, Effect, Reason};
@@ -101,8 +102,24 @@ impl Error {
         Self::from_status(&Status::deadline_exceeded(format!("no answer within {deadline:?}")))
     }
 
-    /// The error a status is, for callers with a transport of their own.
-    pub fn from_status(status: &Status) -> Self {
+    /// What the trailers of a call say, for callers with a transport of their own.
+    ///
+    /// # Errors
+    /// The error they tell, or that they tell nothing.
+    pub fn check_trailers(trailers: &HeaderMap) -> Result<(), Self> {
+        match Status::from_header_map(trailers) {
+            Some(status) if status.code() == Code::Ok => Ok(()),
+            Some(status) => Err(Self::from_status(&status)),
+            None => Err(Self::from_status(&Status::unknown("the answer has no grpc-status"))),
+        }
+    }
+
+    /// A connection that is lost or cannot be made; what its calls did is unknown.
+    pub fn lost(why: impl fmt::Display) -> Self {
+        Self::from_status(&Status::unavailable(why.to_string()))
+    }
+
+    pub(crate) fn from_status(status: &Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let reason = info.as_ref().and_then(|info| Reason::from_wire(&info.reason));
         Self {
@@ -113,6 +130,12 @@ impl Error {
             retry_delay: status.get_details_retry_info().and_then(|info| info.retry_delay),
             effect: reason.map_or(Effect::Unknown, Reason::effect),
         }
+    }
+
+    /// The error of one item of a stream.
+    pub(crate) fn of_item(code: Code, message: String, reason: Option<Reason>) -> Self {
+        let effect = reason.map_or(Effect::Unknown, Reason::effect);
+        Self { code, message, reason, metadata: BTreeMap::new(), retry_delay: None, effect }
     }
 
     /// The same error after an earlier try of the same call ended with effect `before`.
@@ -173,6 +196,20 @@ mod tests {
             let error = Error::from_status(&status);
             assert_eq!((error.reason(), error.effect()), (None, Effect::Unknown), "{status:?}");
         }
+    }
+
+    #[test]
+    fn trailers_tell_what_the_status_would() {
+        let trailers =
+            |status: &'static str| HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]);
+        Error::check_trailers(&trailers("0")).unwrap();
+        assert_eq!(Error::check_trailers(&trailers("12")).unwrap_err().code(), Code::Unimplemented);
+        assert_eq!(Error::check_trailers(&trailers("nonsense")).unwrap_err().code(), Code::Unknown);
+        assert!(Error::check_trailers(&HeaderMap::new()).unwrap_err().message().contains("no grpc-status"));
+        let contended = status(Code::Aborted, "CONTENDED", ERROR_DOMAIN).into_http::<()>();
+        let error = Error::check_trailers(contended.headers()).unwrap_err();
+        assert_eq!((error.reason(), error.effect()), (Some(Reason::Contended), Effect::None));
+        assert!(Error::lost("cut").is_transient());
     }
 
     #[test]

@@ -31,6 +31,7 @@
 mod account;
 mod address;
 mod calls;
+mod deduct_stream;
 mod error;
 pub mod lanes;
 mod paint;
@@ -42,6 +43,7 @@ pub mod watch;
 pub use account::{Account, Change, Entry, EntryPage, Fate, Receipt, Strategies, Strategy};
 pub use address::AddressError;
 pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
+pub use deduct_stream::{Answered, DeductStream};
 pub use error::Error;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};

@@ -13,7 +13,7 @@ use zbl_client::{Account, Client, Entry, Error, Retry};
 use crate::history::{Operation, Outcome};
 use crate::pacer::Pacer;
 use crate::recorder::Recorder;
-use crate::report::{Report, Run};
+use crate::report::{Cost, Report, Run};
 use crate::verdict::{self, Evidence, Journal, Overflow, State};
 use crate::workload::{Workload, WorkloadError};
 
@@ -21,22 +21,26 @@ mod scene;
 mod settle;
 mod stop;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod work;
 mod worker;
 
 use scene::Scene;
 pub use scene::available_strategies;
+pub(crate) use scene::choose;
+pub(crate) use settle::{READINGS, patiently};
 pub use stop::{Stop, Stopper, stop};
+pub(crate) use work::work;
 use worker::{Ended, Finished, Retries, Worker};
 
 /// The first pause before a call is repeated: a few times a transaction's length.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest pause: a server that is back is noticed within a second.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long settling and reading may take when the server is known to be away or someone waits for the run to stop.
-const BRIEF: Duration = Duration::from_secs(5);
+pub(crate) const BRIEF: Duration = Duration::from_secs(5);
 
 /// Outcomes on their way from the workers to the record; full, it slows the workers down rather than growing.
 const OUTCOMES_IN_FLIGHT: usize = 1_024;
@@ -61,13 +65,16 @@ pub struct Patience {
     pub outage: Duration,
     /// How often an operation that was turned away, by contention or for load, is repeated.
     pub contended: u32,
+    /// How many of a hundred calls are cancelled while they are under way, at a moment drawn at random. Nobody tries them
+    /// again; what became of them is settled at the end.
+    pub cancelled_percent: u8,
 }
 
 /// Half a minute lets a server be restarted; ten repetitions on top of the server's own keep a hundred contenders from
 /// starving one another.
 impl Default for Patience {
     fn default() -> Self {
-        Self { outage: Duration::from_secs(30), contended: 10 }
+        Self { outage: Duration::from_secs(30), contended: 10, cancelled_percent: 0 }
     }
 }
 
@@ -161,7 +168,7 @@ pub enum AttackError {
 }
 
 impl AttackError {
-    fn setup(address: &str, source: Error) -> Self {
+    pub(crate) fn setup(address: &str, source: Error) -> Self {
         let address = address.to_owned();
         if source.is_transient() { Self::Unreachable { address, source } } else { Self::Refused { address, source } }
     }
@@ -172,9 +179,11 @@ struct Harvest {
     operations: Vec<Operation>,
     recorder: Recorder,
     attempts: u64,
+    cancelled: u64,
     retries: Retries,
     elapsed: Duration,
     gave_up: bool,
+    cost: Option<Cost>,
 }
 
 /// Makes a run and judges it. After a stop it still settles and judges what was begun, for a bounded time.
@@ -190,7 +199,11 @@ pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Sto
     let scene = scene::prepare(first, &attack.workload).await?;
 
     progress.send_modify(|progress| progress.stage = Stage::Attacking);
+    let before = work(&clients).await;
     let mut harvest = assault(attack, &clients, &scene, progress, stop).await?;
+    // Before settling, which is work of another kind.
+    let after = work(&clients).await;
+    harvest.cost = before.zip(after).and_then(|(before, after)| Cost::between(&before, &after));
 
     progress.send_modify(|progress| progress.stage = Stage::Settling);
     let patience = if stop.requested() || harvest.gave_up { BRIEF } else { attack.patience.outage.max(BRIEF) };
@@ -252,9 +265,11 @@ impl Harvest {
             operations: Vec::new(),
             recorder: Recorder::new()?,
             attempts: 0,
+            cancelled: 0,
             retries: Retries::default(),
             elapsed: Duration::ZERO,
             gave_up: false,
+            cost: None,
         })
     }
 
@@ -263,6 +278,7 @@ impl Harvest {
             self.recorder.record(finished.latency);
         }
         self.attempts += u64::from(finished.attempts);
+        self.cancelled += u64::from(finished.cancelled);
         self.retries.contended = self.retries.contended.saturating_add(finished.retries.contended);
         self.retries.outage = self.retries.outage.saturating_add(finished.retries.outage);
         self.operations.push(finished.operation);
@@ -270,7 +286,7 @@ impl Harvest {
 }
 
 /// How many servers the addresses name, however each of them is written.
-fn servers<'a>(addresses: impl Iterator<Item = &'a str>) -> usize {
+pub(crate) fn servers<'a>(addresses: impl Iterator<Item = &'a str>) -> usize {
     let plain = |address: &str| {
         let address = address.to_ascii_lowercase();
         let bare = address.strip_prefix("http://").unwrap_or(&address);
@@ -303,9 +319,11 @@ fn report(
         interrupted: (harvest.operations.len() as u64) < attack.workload.operations(),
         latency: harvest.recorder.latency(),
         attempts: harvest.attempts,
+        cancelled: harvest.cancelled,
         contended_retries: harvest.retries.contended,
         outage_retries: harvest.retries.outage,
         elapsed: harvest.elapsed,
+        cost: harvest.cost,
     };
     Ok(Report::new(&attack.workload, run, judgement, account.balance))
 }

@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 mod args;
+mod bench;
 mod output;
 mod progress;
+mod report;
 mod runs;
 
 pub(crate) use args::{Cli, Command};
 use zbl_client::AddressError;
 use zbl_loadgen::attack::AttackError;
+use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
 
 /// How the program ends; the numbers are part of its interface.
@@ -23,8 +26,25 @@ pub(crate) enum Ending {
     Aborted = 3,
     /// A verdict is not the expected one.
     NotAsExpected = 10,
+    /// A figure is not what was asked for.
+    ThresholdFailed = 11,
     /// A verdict could not be reached.
     Inconclusive = 12,
+}
+
+impl Ending {
+    /// The worse of two: first what was not carried out, then what is wrong, then what is not known, then what is slow.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let gravity = |ending: &Self| match ending {
+            Self::AsExpected => 0,
+            Self::ThresholdFailed => 1,
+            Self::Inconclusive => 2,
+            Self::NotAsExpected => 3,
+            Self::Aborted => 4,
+            Self::Usage => 5,
+        };
+        std::cmp::max_by_key(other, self, gravity)
+    }
 }
 
 impl From<Ending> for ExitCode {
@@ -50,12 +70,16 @@ pub(crate) enum Failure {
     Address(#[from] AddressError),
     #[error(transparent)]
     Attack(#[from] AttackError),
-    #[error("cannot write the result to {path}: {source}; name a file that can be written with --json")]
-    Output { path: String, source: std::io::Error },
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    #[error("cannot write the result to {path}: {source}; name a file that can be written with {flag}")]
+    Output { path: String, flag: &'static str, source: std::io::Error },
     #[error("cannot print the result: {0}")]
     Print(std::io::Error),
     #[error("there is nothing to compare: the server has no strategy that is available; `loadgen attack` says why")]
     NothingToCompare,
+    #[error(transparent)]
+    Report(#[from] report::ReportFailure),
     #[error("interrupted before the run was settled; nothing is known about it")]
     Interrupted,
 }
@@ -67,17 +91,27 @@ impl Failure {
         let _ = output::to_stderr(&format!("error: {self}\n"));
         match self {
             Self::Address(_)
+            | Self::Report(_)
             | Self::NothingToCompare
             | Self::Output { .. }
-            | Self::Attack(
-                AttackError::Workload(_)
-                | AttackError::NoServer
-                | AttackError::UnknownStrategy { .. }
-                | AttackError::StrategyUnavailable { .. }
-                | AttackError::Overflow(_),
-            ) => Ending::Usage,
-            Self::Attack(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
+            | Self::Bench(BenchError::Plan(_) | BenchError::Overflow(_) | BenchError::Series(SeriesError::Log(_))) => {
+                Ending::Usage
+            }
+            Self::Attack(error) | Self::Bench(BenchError::Setup(error)) => of_attack(error),
+            Self::Bench(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
         }
+    }
+}
+
+/// Whether another command would help.
+const fn of_attack(error: &AttackError) -> Ending {
+    match error {
+        AttackError::Workload(_)
+        | AttackError::NoServer
+        | AttackError::UnknownStrategy { .. }
+        | AttackError::StrategyUnavailable { .. }
+        | AttackError::Overflow(_) => Ending::Usage,
+        _ => Ending::Aborted,
     }
 }
 
@@ -86,5 +120,22 @@ pub(crate) async fn run(command: Command) -> Result<Ending, Failure> {
     match command {
         Command::Attack(args) => runs::attack(args).await,
         Command::Compare(args) => runs::compare(args).await,
+        Command::Bench(args) => bench::bench(*args).await,
+        Command::Report(args) => report::report(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ending::{Aborted, AsExpected, Inconclusive, NotAsExpected, ThresholdFailed};
+
+    #[test]
+    fn the_worst_decides_in_whatever_order_it_comes() {
+        let ascending = [AsExpected, ThresholdFailed, Inconclusive, NotAsExpected, Aborted];
+        for (index, better) in ascending.iter().enumerate() {
+            for worse in &ascending[index..] {
+                assert_eq!((better.or_worse(*worse), worse.or_worse(*better)), (*worse, *worse));
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! the journal says.
 
 pub mod attack;
+pub mod bench;
 pub mod expectation;
 pub mod history;
 pub mod pacer;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest latency told apart, an hour in microseconds; longer ones count as this.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -11,14 +11,20 @@ const LONGEST_US: u64 = 3_600_000_000;
 /// Three digits: a p99 of 12.3 ms is not told from one of 12.31 ms.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
+/// Points of the percentile curve for every halving of what is left to 100 %.
+const STEPS_PER_HALVING: u32 = 4;
+
+/// More points than this no curve needs: 25 halvings tell one operation in 30 million.
+const LONGEST_SPECTRUM: usize = 100;
+
 /// Records latencies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recorder {
     histogram: Histogram<u64>,
 }
 
 /// Percentiles of the recorded latencies, in microseconds; all zero when nothing was recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half took no longer.
     pub p50: u64,
@@ -44,6 +50,39 @@ impl Recorder {
     /// Records one latency.
     pub fn record(&mut self, latency: Duration) {
         self.histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Adds what another one recorded.
+    ///
+    /// # Errors
+    /// Never for recorders made here, whose bounds are the same.
+    pub fn merge(&mut self, other: &Self) -> Result<(), hdrhistogram::AdditionError> {
+        if other.is_empty() { Ok(()) } else { self.histogram.add(&other.histogram) }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        // Memory that was never used is not even touched.
+        if !self.is_empty() {
+            self.histogram.clear();
+        }
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.histogram.is_empty()
+    }
+
+    /// What was recorded, in microseconds.
+    pub const fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
+    }
+
+    /// The percentile curve, closer towards its end as HdrHistogram's plotters draw it: quantile and latency in
+    /// microseconds, both ascending.
+    pub fn spectrum(&self) -> Vec<(f64, u64)> {
+        let curve = self.histogram.iter_quantiles(STEPS_PER_HALVING);
+        curve.map(|step| (step.quantile(), step.value_iterated_to())).take(LONGEST_SPECTRUM).collect()
     }
 
     /// The percentiles so far.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 use zbl_client::{Guarantee, Money, Reason};
 
@@ -14,11 +14,17 @@ use crate::recorder::Latency;
 use crate::verdict::{Judgement, LostUpdate, Tally, Verdict, Write};
 use crate::workload::Workload;
 
+pub mod advice;
+pub mod bench;
+mod cost;
+mod decimal;
+mod promise;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 
+pub use cost::{Cost, Work};
 pub use table::table;
 pub use text::{text, witness};
 
@@ -46,12 +52,16 @@ pub struct Run {
     pub latency: Latency,
     /// Transactions the server ran for acknowledged operations.
     pub attempts: u64,
+    /// Calls cancelled by their caller while they were under way.
+    pub cancelled: u64,
     /// Calls repeated because they were turned away, by contention or for load.
     pub contended_retries: u32,
     /// Calls repeated because the server or its backend was away.
     pub outage_retries: u32,
     /// From the first operation's beginning to the last one's end.
     pub elapsed: Duration,
+    /// What an acknowledged deduction cost; `None` when the server does not tell.
+    pub cost: Option<Cost>,
 }
 
 /// The result of a run. Amounts are decimal strings.
@@ -62,7 +72,7 @@ pub struct Report {
     /// The strategy's name.
     pub strategy: String,
     /// What it promises.
-    #[serde(serialize_with = "promise")]
+    #[serde(serialize_with = "promise::serialize")]
     pub guarantee: Guarantee,
     /// What the server stores accounts in.
     pub store: String,
@@ -80,10 +90,10 @@ pub struct Report {
     /// How many deductions each was to make.
     pub deductions: u32,
     /// How much each deduction takes.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub amount: Money,
     /// The balance at the beginning.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub opening: Money,
     /// How many deductions the opening balance could pay for.
     pub affordable: u64,
@@ -94,16 +104,16 @@ pub struct Report {
     /// Operations whose outcome is unknown.
     pub unknown: u64,
     /// The balance at the end.
-    #[serde(rename = "final", serialize_with = "decimal")]
+    #[serde(rename = "final", with = "decimal")]
     pub last: Money,
     /// The acknowledged money that is gone.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub lost: Money,
     /// The part of it that no pair explains.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub unattributed: Money,
     /// The final balance minus what the journal adds up to.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub difference: Money,
     /// Journal entries that repeat a request id.
     pub doubled: u64,
@@ -121,6 +131,8 @@ pub struct Report {
     pub latency_us: Latency,
     /// Transactions the server ran for acknowledged operations.
     pub attempts: u64,
+    /// Calls cancelled by their caller while they were under way.
+    pub cancelled: u64,
     /// Calls repeated because they were turned away, by contention or for load.
     pub contended_retries: u32,
     /// Calls repeated because the server or its backend was away.
@@ -133,44 +145,47 @@ pub struct Report {
     pub interrupted: bool,
     /// A strategy of the same server that loses nothing.
     pub cure: Option<String>,
+    /// What an acknowledged deduction cost; absent when the server does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
 }
 
 /// A count of operations and the money they took.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     /// How many.
     pub count: u64,
     /// How much.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub amount: Money,
 }
 
 /// One lost update.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// The write that is gone.
     pub victim: Side,
     /// The write that went over it.
     pub overwriter: Side,
     /// What is gone: positive for a lost deduction, negative for a lost deposit.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub amount: Money,
 }
 
 /// One write.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// The request that made it.
     pub request_id: Uuid,
     /// The version it had read.
     pub version_before: i64,
     /// The balance it had read.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub balance_before: Money,
     /// The version it wrote.
     pub version: i64,
     /// The balance it left behind.
-    #[serde(serialize_with = "decimal")]
+    #[serde(with = "decimal")]
     pub balance_after: Money,
 }
 
@@ -215,12 +230,14 @@ impl Report {
             throughput_per_s: per_second(answered, run.elapsed),
             latency_us: run.latency,
             attempts: run.attempts,
+            cancelled: run.cancelled,
             contended_retries: run.contended_retries,
             outage_retries: run.outage_retries,
             seed: workload.seed,
             duration_ms: u64::try_from(run.elapsed.as_millis()).unwrap_or(u64::MAX),
             interrupted: run.interrupted,
             cure: run.cure,
+            cost: run.cost,
         }
     }
 
@@ -268,14 +285,15 @@ impl Report {
 }
 
 /// Whether the service decided an operation that ended for this reason, rather than turn it away, be down or void its id.
-fn is_decision(name: &str) -> bool {
+pub(crate) fn is_decision(name: &str) -> bool {
     let undecided = |reason| {
         is_turned_away(reason) || matches!(reason, Reason::BackendDown | Reason::CircuitOpen | Reason::ShuttingDown)
     };
     Reason::from_wire(name).is_some_and(|reason| !undecided(reason))
 }
 
-fn per_second(count: u64, elapsed: Duration) -> f64 {
+/// Things per second, to a tenth; 0 when no time has passed.
+pub(crate) fn per_second(count: u64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
     if seconds > 0.0 { (count as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
 }
@@ -304,16 +322,6 @@ fn side(write: &Write) -> Side {
     }
 }
 
-fn decimal<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(money)
-}
-
 fn displayed<S: Serializer>(items: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(items.iter().map(ToString::to_string))
-}
-
-/// The guarantee without the prefix that Protobuf's naming rules put before it.
-fn promise<S: Serializer>(guarantee: &Guarantee, serializer: S) -> Result<S::Ok, S::Error> {
-    let name = guarantee.as_str_name();
-    serializer.serialize_str(name.strip_prefix("GUARANTEE_").unwrap_or(name))
 }

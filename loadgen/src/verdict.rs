@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zbl_client::{Entry, EntryKind, Money};
 
@@ -13,15 +13,16 @@ use crate::history::{Operation, Outcome, VOIDED};
 
 mod journal;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
 
-pub use journal::{Journal, State};
-use journal::{Path, Survival};
+use journal::Path;
+pub(crate) use journal::Survival;
+pub use journal::{Journal, Node, State};
 
 /// The three verdicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Verdict {
     /// Every acknowledged change is in the balance.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod deduct_stream;
 mod scripted;
 mod service_config;
 mod timeline;

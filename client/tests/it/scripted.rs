@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
@@ -21,12 +22,16 @@ pub(crate) type Session = Vec<Result<StreamTimelineResponse, Status>>;
 /// What one `Deduct` is answered.
 pub(crate) type Answer = Result<Response<DeductResponse>, Status>;
 
+/// What one item of a `DeductStream` is answered, or how the stream breaks.
+pub(crate) type ItemAnswer = Result<DeductStreamResponse, Status>;
+
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     deducts: Arc<Mutex<VecDeque<Answer>>>,
     sessions: Arc<Mutex<VecDeque<Session>>>,
     lingering: bool,
     pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
+    streamed: Arc<Mutex<Option<Vec<ItemAnswer>>>>,
     asked: Arc<Mutex<Asked>>,
 }
 
@@ -34,6 +39,7 @@ pub(crate) struct Script {
 pub(crate) struct Asked {
     pub(crate) deducts: Vec<DeductRequest>,
     pub(crate) timelines: Vec<StreamTimelineRequest>,
+    pub(crate) streamed: Vec<DeductRequest>,
 }
 
 impl Script {
@@ -50,6 +56,13 @@ impl Script {
     /// Keeps each session's stream open behind its last event.
     pub(crate) fn lingering(self) -> Self {
         Self { lingering: true, ..self }
+    }
+
+    /// What a `DeductStream` is answered once as many items have come; nothing more is read then. Without it, nothing is
+    /// read at all.
+    pub(crate) fn streams(self, answers: impl IntoIterator<Item = ItemAnswer>) -> Self {
+        *self.streamed.lock().unwrap() = Some(answers.into_iter().collect());
+        self
     }
 
     pub(crate) fn page(self, token: &str, page: ListEntriesResponse) -> Self {
@@ -126,13 +139,30 @@ impl AccountService for Script {
         Err(Status::unimplemented("not scripted"))
     }
 
-    type DeductStreamStream = tokio_stream::Pending<Result<DeductStreamResponse, Status>>;
+    type DeductStreamStream = ReceiverStream<ItemAnswer>;
 
     async fn deduct_stream(
         &self,
-        _: Request<tonic::Streaming<DeductStreamRequest>>,
+        items: Request<tonic::Streaming<DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        let (sender, answers) = mpsc::channel(1);
+        let (script, mut items) = (self.clone(), items.into_inner());
+        tokio::spawn(async move {
+            let Some(told) = script.streamed.lock().unwrap().take() else {
+                // The stream stays open, and unread.
+                sender.closed().await;
+                drop(items);
+                return;
+            };
+            for _ in 0..told.len() {
+                let item = items.message().await.unwrap().unwrap();
+                script.asked().streamed.push(item.deduct.unwrap());
+            }
+            for answer in told {
+                sender.send(answer).await.unwrap();
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 
     async fn deposit(&self, _: Request<DepositRequest>) -> Result<Response<DepositResponse>, Status> {

@@ -55,7 +55,7 @@ fn cure(strategies: &Strategies) -> Option<&Strategy> {
     default.or_else(|| safe.next())
 }
 
-fn choose<'a>(strategies: &'a Strategies, name: &str) -> Result<&'a Strategy, AttackError> {
+pub(crate) fn choose<'a>(strategies: &'a Strategies, name: &str) -> Result<&'a Strategy, AttackError> {
     let name = if name.is_empty() { &strategies.default } else { name };
     let Some(strategy) = strategies.all.iter().find(|strategy| strategy.name == name) else {
         let known = strategies.all.iter().map(|strategy| strategy.name.as_str()).collect::<Vec<_>>().join(", ");

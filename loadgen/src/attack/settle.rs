@@ -13,14 +13,14 @@ use crate::history::{Acknowledgement, Operation, Outcome, VOIDED, is_turned_away
 const SETTLEMENTS_IN_FLIGHT: usize = 8;
 
 /// How often account and journal are read when they do not agree on the newest version.
-const READINGS: u32 = 5;
+pub(crate) const READINGS: u32 = 5;
 
 /// The least time a try gets that is made although the time is up: enough for a server that is there.
 const LEAST_TRY: Duration = Duration::from_secs(1);
 
 /// Asks every server in turn, with growing pauses, until one answers or `until` has passed. The first try is always made;
 /// out of time, the last answer stands.
-pub(super) async fn patiently<T, F>(clients: &[Client], until: Instant, call: impl Fn(Client) -> F) -> Result<T, Error>
+pub(crate) async fn patiently<T, F>(clients: &[Client], until: Instant, call: impl Fn(Client) -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {

@@ -7,11 +7,11 @@ use zbl_client::{Client, Money, Reason};
 
 use super::{Attack, AttackError, Patience, run, servers, stop};
 use crate::pacer::Pacer;
-use crate::report::Report;
+use crate::report::{Cost, Report};
 use crate::verdict::Verdict;
 use crate::workload::Workload;
 
-mod fake;
+pub(crate) mod fake;
 
 use fake::{Fake, Fault};
 
@@ -36,7 +36,7 @@ fn workload(workers: u32, deductions: u32) -> Workload {
     }
 }
 
-const PATIENT: Patience = Patience { outage: Duration::from_secs(20), contended: 2 };
+const PATIENT: Patience = Patience { outage: Duration::from_secs(20), contended: 2, cancelled_percent: 0 };
 
 #[tokio::test]
 async fn sells_exactly_what_the_balance_pays_for() {
@@ -45,6 +45,21 @@ async fn sells_exactly_what_the_balance_pays_for() {
     assert_eq!(report.failed, [("INSUFFICIENT_BALANCE", 10)].into());
     assert_eq!((report.strategy.as_str(), report.store.as_str(), report.last), ("fake", "memory", Money::ZERO));
     assert!(report.throughput_per_s > 0.0 && !report.interrupted);
+}
+
+#[tokio::test]
+async fn tells_what_a_deduction_cost_the_server() {
+    let client = Fake::new([]).serve().await;
+    // Two connections lead to the same server, whose work counts once.
+    let attack = Attack {
+        clients: vec![client.clone(), client],
+        workload: workload(2, 2),
+        pacer: Pacer::ClosedLoop,
+        patience: PATIENT,
+    };
+    let report = run(&attack, &watch::Sender::default(), &stop().1).await.unwrap();
+    let cost = Cost { round_trips: 4.0, commits: 1.0, lock_held_us: 250.0, attempts: 1.0 };
+    assert_eq!((report.acknowledged.count, report.cost), (4, Some(cost)));
 }
 
 #[tokio::test]
@@ -71,6 +86,18 @@ async fn repeats_contended_calls_a_bounded_number_of_times() {
     let report = attacked(&fake, workload(1, 2), PATIENT).await.unwrap();
     assert_eq!(report.contended(), 1, "three calls for the first operation, then it is counted");
     assert_eq!((report.contended_retries, report.acknowledged.count), (3, 1));
+    assert_eq!(report.verdict, Verdict::Clean);
+}
+
+/// Whoever hangs up learns in the end what became of the call, and every cent is accounted for.
+#[tokio::test]
+async fn settles_what_callers_cancelled() {
+    let patience = Patience { cancelled_percent: 100, ..PATIENT };
+    let rich = Workload { opening: Money::from_minor(1_000_000), ..workload(5, 40) };
+    let report = attacked(&Fake::new([]), rich, patience).await.unwrap();
+    let voided = report.failed.get("VOIDED").copied().unwrap_or(0);
+    assert!(report.cancelled > 0, "every call is cancelled at a moment of which half are before its end");
+    assert_eq!((report.acknowledged.count + voided, report.unknown), (200, 0));
     assert_eq!(report.verdict, Verdict::Clean);
 }
 
@@ -107,7 +134,7 @@ fn servers_are_counted_however_they_are_written() {
 #[tokio::test]
 async fn settles_what_an_outage_left_unknown() {
     let fake = Fake::new([Fault::Dead]);
-    let patience = Patience { outage: Duration::ZERO, contended: 0 };
+    let patience = Patience { outage: Duration::ZERO, contended: 0, ..PATIENT };
     let report = attacked(&fake, workload(3, 5), patience).await.unwrap();
     assert_eq!(report.failed, [("VOIDED", 3)].into());
     assert_eq!(report.verdict, Verdict::Inconclusive, "nothing was acknowledged");

@@ -1,8 +1,10 @@
 //! One worker: deductions one after another, each under one request id until its outcome is known or patience ends.
 
-use std::time::Instant;
+use std::time::Duration;
 
+use rand::Rng;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use zbl_client::{Backoff, Change, Client, Effect, Error, Money};
 
@@ -14,9 +16,11 @@ use crate::pacer::Pacer;
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) operation: Operation,
-    pub(super) latency: std::time::Duration,
+    pub(super) latency: Duration,
     /// Transactions the server ran for it.
     pub(super) attempts: u32,
+    /// Whether its caller cancelled it.
+    pub(super) cancelled: bool,
     pub(super) retries: Retries,
 }
 
@@ -27,6 +31,15 @@ pub(super) struct Retries {
     pub(super) contended: u32,
     /// Because the server or its backend was away.
     pub(super) outage: u32,
+}
+
+/// What came of one deduction.
+struct Came {
+    outcome: Outcome,
+    attempts: u32,
+    cancelled: bool,
+    retries: Retries,
+    ended: Ended,
 }
 
 /// Why a worker ended.
@@ -53,17 +66,24 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) async fn run(mut self, request_ids: impl Iterator<Item = Uuid>) -> Ended {
         let mut last_ended = Instant::now();
-        for request_id in request_ids {
+        let mut usual = FIRST_PAUSE;
+        for (number, request_id) in (0..).zip(request_ids) {
             if self.stop.requested() {
                 break;
             }
-            let due = self.pacer.due(last_ended);
-            let (outcome, attempts, retries, ended) = self.deduct(request_id).await;
+            let due = self.pacer.due(number, last_ended);
+            if due > last_ended {
+                tokio::time::sleep_until(due).await;
+            }
+            let Came { outcome, attempts, cancelled, retries, ended } = self.deduct(request_id, usual).await;
             last_ended = Instant::now();
+            if !cancelled {
+                usual = last_ended - due;
+            }
             // Checked by the workload: the amount is positive, so it has an opposite.
             let delta = self.amount.checked_neg().unwrap_or_default();
             let operation = Operation { request_id, delta, outcome };
-            let finished = Finished { operation, latency: last_ended - due, attempts, retries };
+            let finished = Finished { operation, latency: last_ended - due, attempts, cancelled, retries };
             if self.finished.send(finished).await.is_err() || ended == Ended::GaveUp {
                 return ended;
             }
@@ -72,7 +92,8 @@ impl Worker {
     }
 
     /// Makes one deduction: repeated under its id while the server is away or turns it away, never after a refusal.
-    async fn deduct(&mut self, request_id: Uuid) -> (Outcome, u32, Retries, Ended) {
+    /// `usual` is about how long one takes.
+    async fn deduct(&mut self, request_id: Uuid, usual: Duration) -> Came {
         let strategy = self.strategy.clone();
         let change = Change { user_id: self.user_id, amount: self.amount, request_id, strategy };
         let mut retries = Retries::default();
@@ -80,13 +101,19 @@ impl Worker {
         let mut effect = Effect::None;
         let mut away_since = None;
         loop {
-            let error = match self.client.deduct(&change).await {
-                Ok(receipt) => {
+            let error = match timeout(self.cancels_after(usual), self.client.deduct(&change)).await {
+                Ok(Ok(receipt)) => {
                     self.show_waiting(away_since.is_some(), false);
                     let outcome = Outcome::Acknowledged(Acknowledgement::of(&receipt));
-                    return (outcome, receipt.attempts, retries, Ended::InOrder);
+                    let attempts = receipt.attempts;
+                    return Came { outcome, attempts, cancelled: false, retries, ended: Ended::InOrder };
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.show_waiting(away_since.is_some(), false);
+                    let outcome = Outcome::Unknown;
+                    return Came { outcome, attempts: 0, cancelled: true, retries, ended: Ended::InOrder };
+                }
             };
             if error.effect() == Effect::Unknown {
                 effect = Effect::Unknown;
@@ -100,10 +127,21 @@ impl Worker {
             if gave_up || !(contended || away) || !self.pause(&error, &mut backoff).await {
                 self.show_waiting(away_since.is_some(), false);
                 let ended = if gave_up { Ended::GaveUp } else { Ended::InOrder };
-                return (outcome_of(&error, effect), 0, retries, ended);
+                let outcome = outcome_of(&error, effect);
+                return Came { outcome, attempts: 0, cancelled: false, retries, ended };
             }
             retries.contended += u32::from(contended);
             retries.outage += u32::from(away);
+        }
+    }
+
+    /// When this call is cancelled: at a moment that is as likely before its usual end as after it, or never.
+    fn cancels_after(&self, usual: Duration) -> Duration {
+        let mut random = rand::rng();
+        if random.random_range(0..100) < self.patience.cancelled_percent {
+            usual.mul_f64(random.random_range(0.0..2.0))
+        } else {
+            Duration::MAX
         }
     }
 

@@ -9,6 +9,9 @@ use zbl_loadgen::expectation::Expectation;
 use zbl_loadgen::pacer::Pacer;
 use zbl_loadgen::workload::Workload;
 
+use super::bench::BenchArgs;
+use super::report::ReportArgs;
+
 /// The longest wait that can be asked for: no run is meant to last longer, and clocks can add it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -18,6 +21,7 @@ Exit codes:
   2   the command cannot be carried out as given
   3   the server was never reached, or the run was cut short
   10  the verdict is not the expected one
+  11  a threshold is not kept
   12  the verdict is INCONCLUSIVE";
 
 const ATTACK_EXAMPLES: &str = "\
@@ -28,6 +32,8 @@ Examples:
     loadgen attack --strategy atomic
   Two servers on one database, the result kept for a script
     loadgen attack --strategy mutex --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --json result.json
+  Callers that hang up: a third of the calls is cancelled on the way, and no cent may go astray
+    loadgen attack --strategy batched --cancel 30
   Fail a build unless nothing is lost
     loadgen attack --strategy optimistic --workers 20 --expect clean";
 
@@ -37,6 +43,26 @@ Examples:
     loadgen compare
   With enough money for every deduction, so that throughput is not the throughput of refusals
     loadgen compare --opening 10000.00 --json compare.json";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  One hot account, 64 calls in flight
+    loadgen bench --strategy batched
+  10 000 accounts, some much busier than others, and balances read in between
+    loadgen bench --accounts 10000 --zipf 0.99 --mix deduct=80,balance=20
+  Latency at a fixed rate, counted from when each call was due; fail a build when it is too long
+    loadgen bench --rate 5000 --duration 30s --threshold 'p99<20ms' --threshold 'dropped==0'
+  The ceiling of the same server, and a page with charts
+    loadgen bench --method health --html health.html
+  Open a million accounts once, measure on them again later
+    loadgen bench --accounts 1000000 --from-user ID";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  What a change did to the figures
+    loadgen report before.json after.json
+  The same as a page with charts, and as Markdown for a pull request
+    loadgen report before.json after.json --html diff.html --markdown";
 
 /// Attacks an account service with concurrent deductions and accounts for every lost cent.
 ///
@@ -63,6 +89,19 @@ pub(crate) enum Command {
     /// caught losing.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{COMPARE_EXAMPLES}\n\n{EXIT_CODES}"))]
     Compare(CompareArgs),
+    /// Measure how fast a server answers, and judge that nothing was lost
+    ///
+    /// Sends calls in a closed loop (--concurrency) or at fixed times (--rate), on one account or many, and tells
+    /// throughput and latency. Then every account that was touched is held against its journal, as after an attack.
+    /// Refused calls are counted and not repeated. Ctrl-C ends it early with a partial result.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{BENCH_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Bench(Box<BenchArgs>),
+    /// Show results again, or several side by side, each against the first
+    ///
+    /// Reads what bench, attack and compare wrote with --json. Where a difference lies within the noise of the runs' own
+    /// seconds, it says so.
+    #[command(after_long_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +155,9 @@ pub(crate) struct Common {
     /// How often a deduction turned away, by contention or for load, is repeated under the same request id
     #[arg(long, value_name = "TIMES", default_value_t = Patience::default().contended)]
     retry_contended: u32,
+    /// How many of a hundred calls their callers cancel while they are under way; what became of them is settled at the end
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    cancel: u8,
     /// Connections per server, shared by the workers
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
@@ -176,14 +218,14 @@ impl Common {
                 seed: self.seed.unwrap_or_else(rand::random),
             },
             pacer: Pacer::ClosedLoop,
-            patience: Patience { outage: self.outage, contended: self.retry_contended },
+            patience: Patience { outage: self.outage, contended: self.retry_contended, cancelled_percent: self.cancel },
         })
     }
 }
 
 /// A duration with its unit, such as `500ms`, `5s` or `2m`; more than nothing, or every call would fail, and at most
 /// [`LONGEST`].
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration.is_zero() => Err("must be more than 0s".to_owned()),
         Ok(duration) if duration > LONGEST => Err("must be at most one day, 24h".to_owned()),
@@ -202,7 +244,7 @@ mod tests {
         let given = ["loadgen", "attack"].iter().chain(flags);
         match Cli::try_parse_from(given).map_err(|error| error.to_string())?.command {
             Command::Attack(args) => Ok(args),
-            Command::Compare(_) => Err("not an attack".to_owned()),
+            _ => Err("not an attack".to_owned()),
         }
     }
 

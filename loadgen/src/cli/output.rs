@@ -22,7 +22,7 @@ impl Json {
             None => Ok(Self::Nowhere),
             Some("-") => Ok(Self::Stdout),
             Some(path) => {
-                File::create(path).map_err(|source| Failure::Output { path: path.to_owned(), source })?;
+                create(path, "--json")?;
                 Ok(Self::File(path.to_owned()))
             }
         }
@@ -38,18 +38,24 @@ impl Json {
             }
             Self::File(path) => {
                 let written = json(value).and_then(|json| File::create(path)?.write_all(json.as_bytes()));
-                written.map_err(|source| Failure::Output { path: path.clone(), source })?;
+                written.map_err(|source| Failure::Output { path: path.clone(), flag: "--json", source })?;
                 to_stdout(text)
             }
         }
     }
 }
 
+/// Creates the file that `flag` names.
+pub(crate) fn create(path: &str, flag: &'static str) -> Result<File, Failure> {
+    File::create(path).map_err(|source| Failure::Output { path: path.to_owned(), flag, source })
+}
+
 fn json(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-fn to_stdout(text: &str) -> Result<(), Failure> {
+/// Prints to standard output.
+pub(crate) fn to_stdout(text: &str) -> Result<(), Failure> {
     put(io::stdout().lock(), text)
 }
 

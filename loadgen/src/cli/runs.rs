@@ -20,7 +20,8 @@ pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
     let promised = Expectation::of(report.guarantee, report.servers);
     let expected = args.expect.map_or(promised, Expectation::from);
     let conclusion = expected.conclude(report.verdict);
-    let shown = format!("{}{}{}", text(&report), cure(&report), expectation_note(&report, expected, conclusion));
+    let shown =
+        format!("{}{}{}", text(&report), cure(&report), expectation_note(&report.strategy, report.verdict, expected));
     json.show(&shown, &report)?;
     Ok(if report.interrupted { Ending::Aborted } else { conclusion.into() })
 }
@@ -43,8 +44,8 @@ fn compared(runs: &[Report], end: Result<bool, Failure>, json: &Json) -> Result<
     for run in runs {
         let expected = Expectation::of(run.guarantee, run.servers);
         let conclusion = expected.conclude(run.verdict);
-        shown += &expectation_note(run, expected, conclusion);
-        ending = worse(ending, conclusion.into());
+        shown += &expectation_note(&run.strategy, run.verdict, expected);
+        ending = ending.or_worse(conclusion.into());
     }
     json.show(&shown, &Comparison { runs })?;
     Ok(if end? { ending } else { Ending::Aborted })
@@ -75,7 +76,7 @@ async fn every(plan: &Attack, stop: &Stop, runs: &mut Vec<Report>) -> Result<boo
 }
 
 /// Runs until done; Ctrl-C asks it to stop, a second one drops it.
-async fn until_interrupted<T>(work: impl AsyncFnOnce(Stop) -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) async fn until_interrupted<T>(work: impl AsyncFnOnce(Stop) -> Result<T, Failure>) -> Result<T, Failure> {
     let (stopper, stop) = stop();
     tokio::select! {
         done = work(stop) => done,
@@ -95,24 +96,17 @@ async fn interrupted_twice(stopper: &Stopper) {
     }
 }
 
-fn worse(one: Ending, other: Ending) -> Ending {
-    match (one, other) {
-        (Ending::AsExpected, other) => other,
-        (Ending::Inconclusive, Ending::NotAsExpected) => other,
-        (one, _) => one,
-    }
-}
-
-fn expectation_note(report: &Report, expected: Expectation, conclusion: Conclusion) -> String {
+/// Says so when the verdict on `subject` is not the one expected.
+pub(super) fn expectation_note(subject: &str, verdict: Verdict, expected: Expectation) -> String {
     let promised = match expected {
         Expectation::Clean => "CLEAN",
         Expectation::Lost => "LOST",
         Expectation::Any => "CLEAN or LOST",
     };
-    match conclusion {
+    match expected.conclude(verdict) {
         Conclusion::AsExpected => String::new(),
         Conclusion::NotAsExpected | Conclusion::Inconclusive => {
-            format!("\n{}: {promised} was expected, the verdict is {}\n", report.strategy, report.verdict)
+            format!("\n{subject}: {promised} was expected, the verdict is {verdict}\n")
         }
     }
 }
@@ -178,9 +172,11 @@ mod tests {
             interrupted: false,
             latency: Latency::default(),
             attempts: 0,
+            cancelled: 0,
             contended_retries: 0,
             outage_retries: 0,
             elapsed: Duration::from_secs(1),
+            cost: None,
         };
         Report::new(&workload, run, judge(&evidence).unwrap(), opening)
     }
@@ -212,14 +208,5 @@ mod tests {
             given(&["attack", "--strategy", "none", "--expect=lost", "--workers", "7", "--json", "my result"]),
             "loadgen attack --workers 7 --json 'my result' --strategy atomic"
         );
-    }
-
-    #[test]
-    fn the_worst_verdict_decides() {
-        use Ending::{AsExpected, Inconclusive, NotAsExpected};
-        assert_eq!(worse(AsExpected, Inconclusive), Inconclusive);
-        assert_eq!(worse(Inconclusive, NotAsExpected), NotAsExpected);
-        assert_eq!(worse(NotAsExpected, Inconclusive), NotAsExpected);
-        assert_eq!(worse(Inconclusive, AsExpected), Inconclusive);
     }
 }

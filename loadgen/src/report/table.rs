@@ -4,12 +4,15 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent
 
 use zbl_client::Money;
 
-use super::Report;
+use super::cost::figure;
 use super::text::millis;
+use super::{Cost, Report, advice};
 
 /// Ten columns fit a hundred characters; what else there is to know, the JSON has.
 const COLUMNS: [&str; 10] =
     ["strategy", "verdict", "acked", "refused", "contended", "lost", "per s", "×none", "p50/p99 ms", "attempts"];
+
+const COST_COLUMNS: [&str; 5] = ["strategy", "round trips", "commits", "lock held µs", "attempts"];
 
 /// Columns that hold words, and are read from the left.
 const WORDS: usize = 2;
@@ -20,22 +23,54 @@ const SINGLE_WRITER: &str = "sqlite";
 /// One row per run: `per s` is answers per second, `×none` compares it with the run of the strategy that guards nothing,
 /// where there is one, and `attempts` are those of an acknowledged operation. What must be known to read it follows.
 pub fn table(runs: &[Report]) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(COLUMNS);
-    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    let mut table = plain(&COLUMNS);
     let unguarded = runs.iter().find(|run| run.guarantee == zbl_client::Guarantee::LosesUpdates);
     for run in runs {
         table.add_row(row(run, unguarded.map(|none| none.throughput_per_s)));
     }
+    aligned(&mut table, WORDS);
+    let notes = notes(runs);
+    let gap = if notes.is_empty() { "\n" } else { "\n\n" };
+    let shown = table.trim_fmt() + &cost_card(runs) + gap;
+    notes.iter().fold(shown, |out, note| out + note + "\n")
+}
+
+/// What an acknowledged deduction cost, run by run; empty when no server told.
+fn cost_card(runs: &[Report]) -> String {
+    if runs.iter().all(|run| run.cost.is_none()) {
+        return String::new();
+    }
+    let mut card = plain(&COST_COLUMNS);
+    for run in runs {
+        let figure = |of: fn(&Cost) -> f64| run.cost.map_or_else(|| "-".to_owned(), |cost| figure(of(&cost)));
+        card.add_row([
+            run.strategy.clone(),
+            figure(|cost| cost.round_trips),
+            figure(|cost| cost.commits),
+            figure(|cost| cost.lock_held_us),
+            figure(|cost| cost.attempts),
+        ]);
+    }
+    aligned(&mut card, 1);
+    format!("\n\nper acknowledged deduction\n{}", card.trim_fmt())
+}
+
+/// A table with a line below its header and no others.
+pub(super) fn plain(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(columns.to_vec());
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table
+}
+
+/// Sets columns close together, the first `words` of them read from the left, figures from the right.
+pub(super) fn aligned(table: &mut Table, words: usize) {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 1));
-        if index >= WORDS {
+        if index >= words {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let notes = notes(runs);
-    let gap = if notes.is_empty() { "\n" } else { "\n\n" };
-    notes.iter().fold(table.trim_fmt() + gap, |out, note| out + note + "\n")
 }
 
 fn notes(runs: &[Report]) -> Vec<String> {
@@ -49,6 +84,7 @@ fn notes(runs: &[Report]) -> Vec<String> {
     }
     notes.extend(of_each(Report::scope_note));
     notes.extend(of_each(Report::contention_note));
+    notes.extend(advice::for_runs(runs));
     notes
 }
 

@@ -36,9 +36,11 @@ fn run(strategy: &str, guarantee: Guarantee) -> Run {
         interrupted: false,
         latency: Latency { p50: 1_250, p90: 2_000, p99: 9_990, p999: 10_000, max: 12_000 },
         attempts: 11,
+        cancelled: 0,
         contended_retries: 3,
         outage_retries: 0,
         elapsed: Duration::from_millis(500),
+        cost: None,
     }
 }
 
@@ -65,12 +67,12 @@ fn judgement() -> Judgement {
     }
 }
 
-fn clean() -> Report {
+pub(super) fn clean() -> Report {
     Report::new(&workload(), run("optimistic", Guarantee::Always), judgement(), Money::from_minor(90_000))
 }
 
 /// Every list filled, so that the schema sees one of each.
-fn lost() -> Report {
+pub(super) fn lost() -> Report {
     let lost = |amount| LostUpdate {
         victim: write(VICTIM, (99_000, 2), (98_000, 3)),
         overwriter: write(OVERWRITER, (99_000, 2), (98_000, 4)),
@@ -87,7 +89,9 @@ fn lost() -> Report {
         doubts: vec![Doubt::Unknown(2), Doubt::Unrooted],
         ..judgement()
     };
-    Report::new(&workload(), run("none", Guarantee::LosesUpdates), found, Money::from_minor(-5))
+    let cost = Some(Cost { round_trips: 6.0, commits: 1.0, lock_held_us: 812.34, attempts: 1.1 });
+    let run = Run { cost, ..run("none", Guarantee::LosesUpdates) };
+    Report::new(&workload(), run, found, Money::from_minor(-5))
 }
 
 fn valid(result: &Value) -> bool {
@@ -208,6 +212,17 @@ fn one_of_a_thing_is_told_in_the_singular() {
         text.contains("1 worker x 1 deduction of 10.00\n") && text.contains("1 deduction, 100.00 in all"),
         "{text}"
     );
+}
+
+#[test]
+fn what_a_deduction_cost_is_told_where_the_server_does() {
+    let card = table(&[lost(), clean()]);
+    assert!(card.contains("per acknowledged deduction\n"), "{card}");
+    assert!(card.lines().any(|line| line.split_whitespace().eq(["none", "6.00", "1.00", "812", "1.10"])), "{card}");
+    assert!(card.lines().any(|line| line.split_whitespace().eq(["optimistic", "-", "-", "-", "-"])), "{card}");
+    assert!(!table(&[clean()]).contains("per acknowledged deduction"));
+    let told = "6.00 round trips, 1.00 commits, 1.10 attempts, locks held 812 µs per acknowledged deduction";
+    assert!(text(&lost()).contains(told), "{}", text(&lost()));
 }
 
 /// Even with the largest figures that the default workload can bring about.

@@ -93,6 +93,7 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         ("lost", format!("{} (unattributed {}, difference {})", report.lost, report.unattributed, report.difference)),
         ("attempts", format!("{}{per_acknowledged}", report.attempts)),
         ("retries", format!("{} contended, {} outage", report.contended_retries, report.outage_retries)),
+        ("cancelled", report.cancelled.to_string()),
         ("throughput", format!("{:.0} answers/s over {:.2} s", report.throughput_per_s, seconds(report.duration_ms))),
         (
             "latency",
@@ -100,6 +101,7 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         ),
         ("seed", report.seed.to_string()),
     ];
+    figures.extend(report.cost.map(|cost| ("cost", cost.to_string())));
     for (label, count) in [
         ("doubled", report.doubled),
         ("missing", report.missing.len() as u64),

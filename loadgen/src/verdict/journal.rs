@@ -14,12 +14,51 @@ pub struct State {
 }
 
 /// The journal of a run: the state it began with, and every entry since, in order of version.
-#[derive(Clone, Copy, Debug)]
-pub struct Journal<'a> {
+#[derive(Debug)]
+pub struct Journal<'a, E = Entry> {
     /// The OPEN or RESET the run began with; what came before it is another run's.
     pub root: State,
     /// The entries after the root.
-    pub entries: &'a [Entry],
+    pub entries: &'a [E],
+}
+
+// Derived, these would ask the same of the entries, which are only borrowed.
+impl<E> Clone for Journal<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for Journal<'_, E> {}
+
+/// What an entry must tell to have its place in the tree.
+pub trait Node {
+    /// Its version.
+    fn version(&self) -> i64;
+    /// The version its operation had read.
+    fn version_before(&self) -> i64;
+    /// Its signed change.
+    fn delta(&self) -> Money;
+    /// The balance it left behind.
+    fn balance_after(&self) -> Money;
+}
+
+impl Node for Entry {
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn version_before(&self) -> i64 {
+        self.version_before
+    }
+
+    fn delta(&self) -> Money {
+        self.delta
+    }
+
+    fn balance_after(&self) -> Money {
+        self.balance_after
+    }
 }
 
 /// What became of an entry.
@@ -37,22 +76,22 @@ pub(crate) struct Path {
     pub(crate) reaches_root: bool,
 }
 
-impl Journal<'_> {
+impl<E: Node> Journal<'_, E> {
     /// The balance at `version`; `None` when the journal has no such version.
     pub fn balance_at(&self, version: i64) -> Option<Money> {
         if version == self.root.version {
             return Some(self.root.balance);
         }
-        let found = self.entries.binary_search_by_key(&version, |entry| entry.version).ok()?;
-        Some(self.entries[found].balance_after)
+        let found = self.entries.binary_search_by_key(&version, E::version).ok()?;
+        Some(self.entries[found].balance_after())
     }
 
     /// The money the write at `version` destroyed by not having seen what it wrote over; negative when it brought lost
     /// money back. The sum over all versions telescopes to the whole difference. `None` when the journal lacks one of the
     /// versions involved.
     pub fn destroyed(&self, version: i64) -> Option<Money> {
-        let found = self.entries.binary_search_by_key(&version, |entry| entry.version).ok()?;
-        let seen = self.balance_at(self.entries[found].version_before)?;
+        let found = self.entries.binary_search_by_key(&version, E::version).ok()?;
+        let seen = self.balance_at(self.entries[found].version_before())?;
         let overwritten = self.balance_at(version.checked_sub(1)?)?;
         seen.checked_sub(overwritten)
     }
@@ -67,13 +106,13 @@ impl Journal<'_> {
         let mut next = self.newest();
         let mut overwriter = None;
         for (index, entry) in self.entries.iter().enumerate().rev() {
-            if entry.version == next {
-                if entry.version_before >= entry.version {
+            if entry.version() == next {
+                if entry.version_before() >= entry.version() {
                     return Path { survival, reaches_root: false };
                 }
-                next = entry.version_before;
+                next = entry.version_before();
                 overwriter = Some(index);
-            } else if let Some(overwriter) = overwriter.filter(|_| entry.version > next) {
+            } else if let Some(overwriter) = overwriter.filter(|_| entry.version() > next) {
                 survival[index] = Survival::LostTo(overwriter);
             } else {
                 return Path { survival, reaches_root: false };
@@ -84,7 +123,7 @@ impl Journal<'_> {
 
     /// The version of the newest entry, the root's when there is none.
     pub fn newest(&self) -> i64 {
-        self.entries.last().map_or(self.root.version, |entry| entry.version)
+        self.entries.last().map_or(self.root.version, E::version)
     }
 
     /// How many versions between the root and the newest entry have no entry.
@@ -95,10 +134,10 @@ impl Journal<'_> {
 
     /// Whether each entry's balance is what it read plus its change; entries whose read version is missing are passed
     /// over.
-    pub(crate) fn miscalculated(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn miscalculated(&self) -> impl Iterator<Item = &E> {
         self.entries.iter().filter(|entry| {
-            self.balance_at(entry.version_before)
-                .is_some_and(|seen| seen.checked_add(entry.delta) != Some(entry.balance_after))
+            self.balance_at(entry.version_before())
+                .is_some_and(|seen| seen.checked_add(entry.delta()) != Some(entry.balance_after()))
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::history::{Acknowledgement, Operation, Outcome};
 
 /// One thing that happens to the account.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// A change by `delta`, decided on the value `stale` writes back (0: the current one), and what its client hears.
     Write { delta: i64, stale: usize, heard: Heard },
     /// A refused change.
@@ -22,12 +22,12 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Receipt,
     Nothing,
 }
 
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     // Mostly fresh writes, some a little stale and a few very stale, so that money is lost, revived and lost again.
     let stale = prop_oneof![5 => Just(0_usize), 4 => 1_usize..4, 1 => 4_usize..30];
     let heard = prop_oneof![9 => Just(Heard::Receipt), 1 => Just(Heard::Nothing)];
@@ -48,10 +48,10 @@ struct Value {
 }
 
 /// The account after a sequence of steps, with everything clients and journal know about it.
-pub(super) struct Model {
-    pub(super) root: State,
-    pub(super) operations: Vec<Operation>,
-    pub(super) entries: Vec<Entry>,
+pub(crate) struct Model {
+    pub(crate) root: State,
+    pub(crate) operations: Vec<Operation>,
+    pub(crate) entries: Vec<Entry>,
     values: Vec<Value>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Model {
 const ROOT_VERSION: i64 = 7;
 
 impl Model {
-    pub(super) fn run(steps: &[Step]) -> Self {
+    pub(crate) fn run(steps: &[Step]) -> Self {
         let root = State { balance: Money::from_minor(1_000), version: ROOT_VERSION };
         let opening = Value { balance: 1_000, within: BTreeSet::new() };
         let mut model = Self { root, operations: Vec::new(), entries: Vec::new(), values: vec![opening] };
@@ -109,7 +109,7 @@ impl Model {
         receipt
     }
 
-    pub(super) fn evidence(&self) -> Evidence<'_> {
+    pub(crate) fn evidence(&self) -> Evidence<'_> {
         let balance = Money::from_minor(self.final_value().balance);
         Evidence {
             operations: &self.operations,
@@ -123,7 +123,7 @@ impl Model {
     }
 
     /// The writes (not the voids) that are not in the final value, each with the first surviving write after it.
-    pub(super) fn lost(&self) -> Vec<(Uuid, Uuid, i64)> {
+    pub(crate) fn lost(&self) -> Vec<(Uuid, Uuid, i64)> {
         let surviving = &self.final_value().within;
         let lost = (0..self.entries.len())
             .filter(|index| !surviving.contains(index) && self.entries[*index].kind != EntryKind::Void);
@@ -136,7 +136,7 @@ impl Model {
     }
 
     /// What the write of entry `index` destroyed: the changes it cut off, less the changes it brought back.
-    pub(super) fn destroyed(&self, index: usize) -> i64 {
+    pub(crate) fn destroyed(&self, index: usize) -> i64 {
         let (before, after) = (&self.values[index].within, &self.values[index + 1].within);
         let sum = |entries: Vec<usize>| entries.into_iter().map(|entry| self.entries[entry].delta.minor()).sum::<i64>();
         let cut = sum(before.difference(after).copied().collect());

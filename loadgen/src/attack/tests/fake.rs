@@ -1,16 +1,19 @@
 //! An account service on one account in memory that goes wrong as a script wants.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
 use zbl_client::{Client, Money, Reason};
 use zbl_proto::ERROR_DOMAIN;
 use zbl_proto::v1::account_service_server::{AccountService, AccountServiceServer};
+use zbl_proto::v1::deduct_stream_response::Outcome;
 use zbl_proto::v1::lab_service_server::{LabService, LabServiceServer};
 use zbl_proto::v1::*;
 
@@ -18,7 +21,7 @@ use crate::attack::Stopper;
 
 /// How a `Deduct` goes wrong.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Turned away for this reason.
     TurnedAway(Reason),
     /// Not begun: the backend is away.
@@ -35,17 +38,17 @@ pub(super) enum Fault {
 
 /// An account service on one account in memory, which keeps its journal honestly whatever happens to the balance.
 #[derive(Clone)]
-pub(super) struct Fake(Arc<Mutex<Books>>);
+pub(crate) struct Fake(Arc<Mutex<Books>>);
 
 #[derive(Default)]
-pub(super) struct Books {
-    pub(super) balance: i64,
-    pub(super) entries: Vec<Entry>,
-    pub(super) faults: VecDeque<Fault>,
+pub(crate) struct Books {
+    pub(crate) balance: i64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) faults: VecDeque<Fault>,
     /// Why the next settlements and readings are turned away.
-    pub(super) turned_away: VecDeque<Reason>,
+    pub(crate) turned_away: VecDeque<Reason>,
     deducts: u64,
-    pub(super) stop_after: Option<(u64, Stopper)>,
+    pub(crate) stop_after: Option<(u64, Stopper)>,
 }
 
 impl Books {
@@ -88,6 +91,10 @@ impl Books {
     /// A deduction, on the newest value or, for the overwriter, on the one before it.
     fn deduct(&mut self, request: &DeductRequest, stale: bool) -> Result<DeductResponse, Status> {
         let amount = Money::parse(&request.amount).unwrap().minor();
+        let is_void = |entry: &Entry| entry.request_id == request.request_id && entry.kind() == EntryKind::Void;
+        if self.entries.iter().any(is_void) {
+            return Err(failure(Code::InvalidArgument, Reason::RequestIdReused));
+        }
         if self.receipt(&request.request_id).is_none() {
             let newest = self.version();
             let (read, version_before) = match self.entries.last() {
@@ -115,15 +122,15 @@ fn failure(code: Code, reason: Reason) -> Status {
 }
 
 impl Fake {
-    pub(super) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self(Arc::new(Mutex::new(Books { faults: faults.into_iter().collect(), ..Books::default() })))
     }
 
-    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+    pub(crate) fn books(&self) -> MutexGuard<'_, Books> {
         self.0.lock().unwrap()
     }
 
-    pub(super) async fn serve(&self) -> Client {
+    pub(crate) async fn serve(&self) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Server::builder()
@@ -225,13 +232,34 @@ impl AccountService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
-    type DeductStreamStream = tokio_stream::Empty<Result<DeductStreamResponse, Status>>;
+    type DeductStreamStream = Pin<Box<dyn Stream<Item = Result<DeductStreamResponse, Status>> + Send>>;
 
+    /// What a call of its own would fail with, an item fails with; but a status without a reason ends the stream.
     async fn deduct_stream(
         &self,
-        _: Request<Streaming<DeductStreamRequest>>,
+        items: Request<Streaming<DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
+        let fake = self.clone();
+        let answers = items.into_inner().then(move |item| {
+            let fake = fake.clone();
+            async move {
+                let deduct = item?.deduct.unwrap_or_default();
+                let request_id = deduct.request_id.clone();
+                let outcome = match fake.deduct(Request::new(deduct)).await {
+                    Ok(receipt) => Outcome::Receipt(receipt.into_inner()),
+                    Err(status) => match status.get_details_error_info() {
+                        Some(info) => Outcome::Error(DeductError {
+                            code: status.code().into(),
+                            reason: info.reason,
+                            message: status.message().to_owned(),
+                        }),
+                        None => return Err(status),
+                    },
+                };
+                Ok(DeductStreamResponse { request_id, outcome: Some(outcome), replayed: false })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
@@ -272,8 +300,16 @@ impl LabService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
+    /// Four round trips and a commit for each entry, a hundred before the first.
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        Err(Status::unimplemented("not attacked"))
+        let entries = self.books().version();
+        let acknowledged = 100 + entries;
+        let locks_held = std::time::Duration::from_micros(250 * acknowledged as u64).try_into().ok();
+        let (round_trips, commits) = (4 * acknowledged, acknowledged);
+        let work =
+            WorkStatus { round_trips, commits, attempts: commits, acknowledged, locks_held, ..Default::default() };
+        let status = Some(ServerStatus { work: Some(work), ..ServerStatus::default() });
+        Ok(Response::new(GetStatusResponse { status }))
     }
 
     type WatchStatusStream = tokio_stream::Empty<Result<WatchStatusResponse, Status>>;
