@@ -36,22 +36,26 @@ const HANDSHAKE_V10: u8 = 0x0a;
 const INIT_SQL: &str = "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n\
                         GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n";
 
-/// Small, safe and quiet. `loose` marks what only some versions know.
-const SERVER_OPTIONS: [&str; 11] = [
+/// Private, safe and quiet. `loose` marks what only some versions know.
+const SERVER_OPTIONS: [&str; 7] = [
     "--bind-address=127.0.0.1",
     "--skip-name-resolve",
     // The promise under test: a commit that was acknowledged survives a kill.
     "--innodb-flush-log-at-trx-commit=1",
-    "--innodb-buffer-pool-size=64M",
-    "--loose-innodb-log-file-size=16M",
-    "--loose-aria-log-file-size=8M",
     // Many tests share one server, each with pools of its own.
     "--max-connections=512",
-    "--skip-log-bin",
     // The links are loopback, and the cutting proxy reads them.
     "--loose-skip-ssl",
     "--loose-auto-generate-certs=OFF",
     "--loose-mysqlx=OFF",
+];
+
+/// Small, besides: what tests want.
+const TEST_OPTIONS: [&str; 4] = [
+    "--innodb-buffer-pool-size=64M",
+    "--loose-innodb-log-file-size=16M",
+    "--loose-aria-log-file-size=8M",
+    "--skip-log-bin",
 ];
 
 /// A running private server. Dropping it, or the end of this process, kills it and removes its directory.
@@ -62,24 +66,34 @@ pub struct MariaDb {
     leash: Leash,
     program: PathBuf,
     flavour: Flavour,
+    options: &'static [&'static str],
     port: u16,
 }
 
 impl MariaDb {
-    /// Makes an empty server and waits until it takes connections.
+    /// Makes an empty server as small as tests want it, and waits until it takes connections.
     ///
     /// # Errors
     /// [`Error::ServerMissing`] names the package to install; [`Error::NotReady`] quotes the server's last output.
     pub fn start() -> Result<Self, Error> {
+        Self::start_with(&TEST_OPTIONS)
+    }
+
+    /// The same with these command-line options in place of the small ones; what they do not name is as the server's own
+    /// defaults have it, the binary log included. Every commit is flushed all the same.
+    ///
+    /// # Errors
+    /// As [`MariaDb::start`]; an option that the server does not know shows as [`Error::NotReady`].
+    pub fn start_with(options: &'static [&'static str]) -> Result<Self, Error> {
         let (program, flavour) = find_server()?;
         let leash = Leash::new("zbl-mariadb-")?;
         install(&leash, &program, flavour)?;
         let mut attempt = 1;
         loop {
             let port = free_port()?;
-            match launch(&leash, &program, flavour, port) {
+            match launch(&leash, &program, flavour, options, port) {
                 Ok(server) => {
-                    let database = Self { server, leash, program, flavour, port };
+                    let database = Self { server, leash, program, flavour, options, port };
                     database.check_identity()?;
                     return Ok(database);
                 }
@@ -153,7 +167,7 @@ impl MariaDb {
     /// [`Error::NotReady`] when it does not come back, for example because another process has taken the port.
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill()?;
-        self.server = launch(&self.leash, &self.program, self.flavour, self.port)?;
+        self.server = launch(&self.leash, &self.program, self.flavour, self.options, self.port)?;
         self.check_identity()
     }
 
@@ -232,10 +246,11 @@ fn install(leash: &Leash, program: &Path, flavour: Flavour) -> Result<(), Error>
 }
 
 /// Starts the server and waits for its greeting.
-fn launch(leash: &Leash, program: &Path, flavour: Flavour, port: u16) -> Result<Process, Error> {
+fn launch(leash: &Leash, program: &Path, flavour: Flavour, options: &[&str], port: u16) -> Result<Process, Error> {
     let file = |name: &str| leash.directory().join(name).display().to_string();
     let mut command = leash.command(program);
-    command.arg("--no-defaults").args(directory_options(leash.directory(), flavour)?).args(SERVER_OPTIONS);
+    command.arg("--no-defaults").args(directory_options(leash.directory(), flavour)?);
+    command.args(SERVER_OPTIONS).args(options);
     command.arg(format!("--port={port}"));
     command.arg(format!("--socket={}", file("socket")));
     command.arg(format!("--pid-file={}", file("server.pid")));

@@ -49,9 +49,21 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
-/// Where the built programs are.
-pub(crate) fn binaries() -> PathBuf {
-    target().join("debug")
+/// How the programs were built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For checking them.
+    Debug,
+    /// For measuring them.
+    Release,
+}
+
+/// Where the programs are that were built in this profile.
+pub(crate) fn binaries(profile: Profile) -> PathBuf {
+    target().join(match profile {
+        Profile::Debug => "debug",
+        Profile::Release => "release",
+    })
 }
 
 /// The cargo that runs this, with arguments, in the workspace.

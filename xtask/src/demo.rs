@@ -2,13 +2,13 @@
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
-use crate::command::{Failure, binaries, cargo, line, run as run_command, say};
+use crate::command::{Failure, Profile, binaries, cargo, line, run as run_command, say};
 
 /// Builds every program, so that the lines the demo prints can be pasted, and becomes `zbl-server demo`: Ctrl-C, the
 /// terminal and the exit code are the demo's own.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let binaries = binaries();
+    let binaries = binaries(Profile::Debug);
     say(&format!("For its lines to paste: export PATH=\"{}:$PATH\"", binaries.display()));
     let mut command = Command::new(binaries.join("zbl-server"));
     command.arg("demo").args(arguments);

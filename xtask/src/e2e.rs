@@ -2,6 +2,8 @@
 //! once, runs the parts it is asked for, and prints one line for each check and a count at the end.
 
 mod attack;
+mod batched;
+mod bench;
 mod checks;
 mod cli;
 mod demo;
@@ -9,15 +11,14 @@ mod facade;
 mod grpcurl;
 mod kill;
 mod readme;
-mod stage;
 mod two_servers;
 
 use crate::{
-    command::{Failure, cargo, run as run_command, say},
+    command::{Failure, Profile, cargo, run as run_command, say},
+    stage::{self, Stage},
     test::ensure_mariadb,
 };
 use checks::Checks;
-use stage::Stage;
 
 /// A group of checks that can be run by name.
 struct Part {
@@ -26,7 +27,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 9] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -37,6 +38,8 @@ const PARTS: [Part; 7] = [
         summary: "two servers on one MariaDB: who loses and who does not",
         run: two_servers::run,
     },
+    Part { name: "batched", summary: "batches under attack, with callers that hang up", run: batched::run },
+    Part { name: "bench", summary: "loadgen bench: both loops, the stream, thresholds, its files", run: bench::run },
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
 ];
 
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let parts = chosen(arguments)?;
     ensure_mariadb()?;
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
-    let stage = Stage::new()?;
+    let stage = Stage::new(Profile::Debug)?;
     let mut checks = Checks::default();
     for part in parts {
         say(&format!("\n{}: {}", part.name, part.summary));

@@ -1,10 +1,13 @@
 //! `cargo xtask`: the project's own commands. It finds the command, runs it, and passes its verdict on; it refuses words
 //! it does not know (exit 2). What a command checks is in the command's own file.
 
+mod apt;
+mod bench;
 mod command;
 mod demo;
 mod e2e;
 mod lint;
+mod stage;
 mod test;
 
 use std::{env, process::ExitCode};
@@ -20,7 +23,7 @@ struct Task {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const TASKS: [Task; 4] = [
+const TASKS: [Task; 5] = [
     Task {
         name: "demo",
         arguments: "[ARG…]",
@@ -44,6 +47,12 @@ const TASKS: [Task; 4] = [
         arguments: "[PART…] [--no-grpcurl] [--list]",
         summary: "drive the real binaries from outside, every part or the named ones; --list names them",
         run: e2e::run,
+    },
+    Task {
+        name: "bench",
+        arguments: "[--quick] [--json FILE]",
+        summary: "measure every strategy and write docs/PERFORMANCE.md; --quick: in five minutes",
+        run: bench::run,
     },
 ];
 

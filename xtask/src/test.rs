@@ -1,13 +1,14 @@
 //! `cargo xtask test`: every test of the workspace. A missing MariaDB is installed where that is allowed, and a failure
 //! where it is not: the tests against it are never skipped.
 
-use std::{env, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, process::Command};
+use std::{env, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _};
 
 use test_support::{MYSQL_URL_VARIABLE, MariaDb};
 
-use crate::command::{Failure, answers, cargo, run as run_command, say};
-
-const INSTALL: &str = "apt-get update && apt-get install -y --no-install-recommends mariadb-server";
+use crate::{
+    apt,
+    command::{Failure, cargo, run as run_command, say},
+};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["test", "--workspace"]);
@@ -30,27 +31,16 @@ pub(crate) fn ensure_mariadb() -> Result<(), Failure> {
     if MariaDb::is_installed() {
         return Ok(());
     }
-    if !answers("apt-get", &["--version"]) {
-        return Err(Failure::Failed(format!(
-            "MariaDB is not installed and this machine has no apt-get: install MariaDB's server and client, \
-             or name a MySQL server in {MYSQL_URL_VARIABLE}"
-        )));
-    }
-    if !is_root() {
-        return Err(Failure::Failed(format!("MariaDB is not installed; run: sudo sh -c '{INSTALL}'")));
-    }
     say("MariaDB is not installed");
     let _no_start = ServiceStartPrevented::new();
-    let mut install = Command::new("sh");
-    run_command(install.args(["-c", INSTALL]).env("DEBIAN_FRONTEND", "noninteractive"))?;
+    apt::install("mariadb-server").map_err(|failure| {
+        let reason = failure.reason();
+        Failure::Failed(format!("{reason}; or name a MySQL server in {MYSQL_URL_VARIABLE}"))
+    })?;
     if MariaDb::is_installed() {
         return Ok(());
     }
     Err(Failure::Failed("mariadb-server is installed, yet mariadbd, mariadb-install-db or mariadb is not found".into()))
-}
-
-fn is_root() -> bool {
-    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// Keeps a package from starting its service while this lives: the tests start servers of their own.

@@ -35,11 +35,13 @@ enum Victim {
     MariaDb,
 }
 
-const RUNS: [(&str, Victim, &str); 4] = [
+const RUNS: [(&str, Victim, &str); 6] = [
     ("the server on MariaDB, pessimistic", Victim::Server, "pessimistic"),
     ("the server on MariaDB, optimistic", Victim::Server, "optimistic"),
     ("MariaDB, atomic", Victim::MariaDb, "atomic"),
     ("MariaDB, serializable", Victim::MariaDb, "serializable"),
+    ("the server on MariaDB, batched", Victim::Server, "batched"),
+    ("MariaDB, batched", Victim::MariaDb, "batched"),
 ];
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {

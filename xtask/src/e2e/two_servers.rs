@@ -13,7 +13,8 @@ use super::{
 use crate::command::Failure;
 
 /// The strategies that promise never to overwrite, with any number of servers, and need nothing but the database.
-pub(super) const ALWAYS: [&str; 4] = ["optimistic", "pessimistic", "atomic", "serializable"];
+pub(super) const ALWAYS: [&str; 6] =
+    ["optimistic", "pessimistic", "atomic", "atomic_three_trips", "serializable", "batched"];
 
 /// The race is wide: of a hundred workers on two servers, some overwrite in practically every attack.
 const TRIES: u32 = 5;

@@ -13,7 +13,7 @@ use std::{
 
 use test_support::{Process, free_port, poll_until};
 
-use crate::command::{Failure, binaries, line, target};
+use crate::command::{Failure, Profile, binaries, line, target};
 
 /// A debug build that migrates an empty database on a loaded machine is up in a few seconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,10 +57,11 @@ impl Ended {
 }
 
 impl Stage {
-    pub(crate) fn new() -> Result<Self, Failure> {
-        let scratch = target().join("e2e").join(process::id().to_string());
+    /// A stage for the binaries that were built in this profile.
+    pub(crate) fn new(profile: Profile) -> Result<Self, Failure> {
+        let scratch = target().join("stage").join(process::id().to_string());
         fs::create_dir_all(&scratch).map_err(|error| Failure::Failed(format!("{}: {error}", scratch.display())))?;
-        Ok(Self { binaries: binaries(), scratch })
+        Ok(Self { binaries: binaries(profile), scratch })
     }
 
     /// A path in the scratch directory.
@@ -144,6 +145,11 @@ impl<'a> Server<'a> {
     /// Where it serves HTTP.
     pub(crate) fn http_address(&self) -> SocketAddr {
         self.http
+    }
+
+    /// The operating system's id of the server.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// What it has printed.
