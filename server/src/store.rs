@@ -167,6 +167,12 @@ pub trait Store: Send + Sync + 'static {
     /// neither a connection nor a lock.
     fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
 
+    /// The same on one of a few connections kept for those who run apart from everybody else, on a thread of their own: a
+    /// connection belongs to the thread that it was made on.
+    fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
+        self.transaction(isolation)
+    }
+
     /// How its connections are used right now.
     fn pool(&self) -> PoolState;
 

@@ -30,6 +30,9 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
 /// How long one of several servers that start together waits for another's migration, seconds.
 const MIGRATION_LOCK_S: u32 = 60;
 
+/// Connections of those who run apart: one for each committer of batches.
+const APART: u32 = 4;
+
 /// MySQL commits each CREATE by itself, so both can be.
 const TABLES_TAKEN: &str = "; either the database is another application's (give the service one of its own), or a first \
                             start was interrupted (drop the empty tables named, and start again)";
@@ -43,6 +46,8 @@ enum Flavour {
 /// A MySQL or MariaDB server.
 pub struct MysqlStore {
     pool: Pool,
+    /// Connections of those who run apart.
+    apart: Pool,
     flavour: Flavour,
     wire: Arc<Wire>,
 }
@@ -65,12 +70,13 @@ impl MysqlStore {
     /// [`Error::Down`] when the URL is malformed, the database cannot be reached or its schema cannot be migrated.
     pub async fn open(url: &str, limits: &Limits) -> Result<Self> {
         let opts = Opts::from_url(url).map_err(|error| Error::Down(format!("database URL: {error}")))?;
-        let pool = Pool::new(opts, limits)?;
+        let pool = Pool::new(opts.clone(), limits)?;
+        let apart = Pool::new(opts, &Limits { pool_size: APART, ..*limits })?;
         let mut connection = pool.dedicated().await?;
         let version = scalar(&mut connection, "SELECT VERSION() AS value").await?;
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };
         migrate(connection).await?;
-        Ok(Self { pool, flavour, wire: Arc::new(Wire::new(limits.lock_wait + limits.pool_wait)) })
+        Ok(Self { pool, apart, flavour, wire: Arc::new(Wire::new(limits.lock_wait + limits.pool_wait)) })
     }
 
     /// Ends a read outside a transaction: its link goes back to the pool if its answer was read to the end.
@@ -144,8 +150,18 @@ impl Store for MysqlStore {
         Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation))
     }
 
+    fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
+        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation))
+    }
+
     fn pool(&self) -> PoolState {
-        self.pool.state()
+        let (pool, apart) = (self.pool.state(), self.apart.state());
+        PoolState {
+            max: pool.max + apart.max,
+            open: pool.open + apart.open,
+            in_use: pool.in_use + apart.in_use,
+            waiting: pool.waiting + apart.waiting,
+        }
     }
 
     fn work(&self) -> Work {

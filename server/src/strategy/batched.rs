@@ -18,15 +18,21 @@ mod committer;
 mod plan;
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use futures::future::join_all;
+use tokio::{
+    runtime,
+    sync::{mpsc, oneshot},
+};
 
 use self::committer::Committer;
 use super::{Batches, Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
@@ -38,7 +44,10 @@ pub(super) const ROW: Row = Row {
     guarantee: Guarantee::Always,
     conflict: Conflict::Waits,
     summary: "commits everything that queued up during the last commit in one transaction, under row locks",
-    build: |bench| Ok(Box::new(Batched::new(bench))),
+    build: |bench| match Batched::new(bench) {
+        Ok(batched) => Ok(Box::new(batched)),
+        Err(error) => Err(format!("its thread cannot be started: {error}")),
+    },
 };
 
 /// Committers, among which accounts are divided so that each keeps its order: as many as fsyncs usefully overlap.
@@ -88,15 +97,22 @@ impl Tally {
 
 impl Batched {
     /// Starts the committers; they end when this is dropped.
-    fn new(bench: &Arc<Workbench>) -> Self {
+    ///
+    /// They run apart from everybody else, on a thread of their own: among the callers' tasks, each answer of the
+    /// database would wait behind the hundreds that the batch before has just woken.
+    fn new(bench: &Arc<Workbench>) -> io::Result<Self> {
         let tally = Arc::new(Tally::default());
-        let queues = (0..COMMITTERS).map(|_| {
-            let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-            let committer = Committer { bench: Arc::clone(bench), tally: Arc::clone(&tally) };
-            tokio::spawn(Arc::new(committer).run(jobs));
-            queue
-        });
-        Self { queues: queues.collect(), tally }
+        let (queues, committers): (Vec<_>, Vec<_>) = (0..COMMITTERS)
+            .map(|_| {
+                let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
+                let committer = Committer { bench: Arc::clone(bench), tally: Arc::clone(&tally) };
+                (queue, Arc::new(committer).run(jobs))
+            })
+            .unzip();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let all = move || runtime.block_on(async { drop(join_all(committers.into_iter().map(tokio::spawn)).await) });
+        thread::Builder::new().name("committers".to_owned()).spawn(all)?;
+        Ok(Self { queues, tally })
     }
 
     fn queue(&self, user_id: i64) -> &mpsc::Sender<Job> {

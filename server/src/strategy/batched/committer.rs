@@ -111,7 +111,12 @@ impl Committer {
 
     /// One transaction over all the jobs.
     async fn attempt(&self, jobs: &[Job], if_locked: IfLocked, look_up: LookUp) -> store::Result<Plan> {
-        let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+        let store = &self.bench.store;
+        let mut transaction = match if_locked {
+            IfLocked::Skip => store.transaction_apart(Isolation::ReadCommitted),
+            // It may hold its connection for as long as another holds the lock.
+            IfLocked::Wait => store.transaction(Isolation::ReadCommitted),
+        };
         let lock = self.bench.timeline.now();
         let planned = plan(&mut *transaction, jobs, if_locked, look_up).await;
         let plan = match planned {
