@@ -29,22 +29,32 @@ pub fn picture(spans: &[Span], race: &Race, width: usize, paint: Paint) -> Strin
     rows(spans, race, width).iter().map(|row| row.render(paint)).collect()
 }
 
+/// Draws the lanes of operations of one account that did not race, as [`picture`] draws those that did.
+pub fn peaceful(spans: &[Span], operations: &[Contender], width: usize, paint: Paint) -> String {
+    let operations = operations.iter().map(|operation| (Role::Bystander, operation));
+    let operations = lettered(spans, spans.first().map_or(0, |span| span.user_id), operations);
+    drawn(&operations, &Race::default(), width.min(WIDEST)).iter().map(|row| row.render(paint)).collect()
+}
+
 /// The rows of the picture.
 pub(crate) fn rows(spans: &[Span], race: &Race, width: usize) -> Vec<Row> {
-    let width = width.min(WIDEST);
-    let operations = operations(spans, race);
+    drawn(&operations(spans, race), race, width.min(WIDEST))
+}
+
+fn drawn(operations: &[Operation<'_>], race: &Race, width: usize) -> Vec<Row> {
     if operations.iter().all(|operation| operation.spans.is_empty()) {
         let mut row = Row::default();
         row.put(0, "(the spans of this race are no longer retained)", PLAIN);
         return vec![row];
     }
-    let (axis, detail) = layout(&operations, race, width.saturating_sub(MARGIN));
+    let (axis, detail) = layout(operations, race, width.saturating_sub(MARGIN));
     let mut rows = vec![ruler(&axis, width)];
-    for operation in &operations {
+    for operation in operations {
         rows.push(operation.lane(&axis, detail));
         rows.push(match operation.role {
             Role::Victim => operation.loss(&axis, width),
-            Role::Overwriter => operation.stale_window(&axis, race, &operations),
+            Role::Overwriter => operation.stale_window(&axis, race, operations),
+            Role::Bystander => Row::default(),
         });
     }
     let undrawn = race.victims.len().saturating_sub(VICTIMS_DRAWN) + usize::try_from(race.victims_omitted).unwrap_or(0);
@@ -72,6 +82,7 @@ pub(crate) enum Detail {
 enum Role {
     Victim,
     Overwriter,
+    Bystander,
 }
 
 /// One side of the race and what it did.
@@ -86,16 +97,23 @@ struct Operation<'a> {
 fn operations<'a>(spans: &'a [Span], race: &'a Race) -> Vec<Operation<'a>> {
     let victims = race.victims.iter().take(VICTIMS_DRAWN).rev().map(|victim| (Role::Victim, victim));
     let overwriter = race.overwriter.iter().map(|overwriter| (Role::Overwriter, overwriter));
+    lettered(spans, race.user_id, victims.chain(overwriter))
+}
+
+/// Operations of an account with their spans, and a letter for each.
+fn lettered<'a>(
+    spans: &'a [Span],
+    user_id: i64,
+    contenders: impl Iterator<Item = (Role, &'a Contender)>,
+) -> Vec<Operation<'a>> {
     let of = |contender: &Contender| {
-        let mut own: Vec<_> = spans
-            .iter()
-            .filter(|span| span.user_id == race.user_id && span.request_id == contender.request_id)
-            .collect();
+        let mut own: Vec<_> =
+            spans.iter().filter(|span| span.user_id == user_id && span.request_id == contender.request_id).collect();
         own.sort_by_key(|span| span.start_ns);
         own
     };
     ('A'..)
-        .zip(victims.chain(overwriter))
+        .zip(contenders)
         .map(|(letter, (role, contender))| Operation { letter, role, contender, spans: of(contender) })
         .collect()
 }
@@ -104,7 +122,7 @@ fn operations<'a>(spans: &'a [Span], race: &'a Race) -> Vec<Operation<'a>> {
 /// balances give way to versions.
 fn layout(operations: &[Operation<'_>], race: &Race, width: usize) -> (Axis, Detail) {
     let window = || {
-        let overwriter = operations.last()?;
+        let overwriter = operations.last().filter(|last| last.role == Role::Overwriter)?;
         let (from_ns, to_ns) = overwriter.window_ns()?;
         // The window is widened where it is longest anyhow, which is the phase between read and write if there is one.
         let inside = overwriter.spans.iter().filter(|span| from_ns <= span.start_ns && end_ns(span) <= to_ns);

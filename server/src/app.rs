@@ -96,22 +96,9 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
-        // First, because it is the one thing that can be wrong without touching the database.
-        let default_strategy = strategy::find(&config.strategy)?;
-        let bench = Workbench {
-            store: open_store(&config).await?,
-            timeline: Arc::new(Timeline::new(config.timeline_capacity)),
-            gates,
-            compute_delay: config.compute_delay,
-        };
-        let limits = ledger::Limits {
-            max_attempts: config.max_attempts,
-            operation_timeout: config.operation_timeout,
-            settle_timeout: config.settle_timeout,
-            max_in_flight: MAX_IN_FLIGHT,
-        };
-        let ledger = Ledger::new(Arc::new(bench), limits, default_strategy);
-        let app = Self { config, ledger: Arc::new(ledger), started: Instant::now() };
+        let timeline = Arc::new(Timeline::new(config.timeline_capacity));
+        let ledger = ledger(&config, timeline, gates).await?;
+        let app = Self { config, ledger, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -277,6 +264,25 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::Serve(error.to_string())
+}
+
+/// A service over its own connections to the configured database. Several in one process are several instances; they
+/// may share a timeline and gates.
+///
+/// # Errors
+/// [`Error::Strategy`], [`Error::Store`].
+pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
+    // First, because it is the one thing that can be wrong without touching the database.
+    let default_strategy = strategy::find(&config.strategy)?;
+    let store = open_store(config).await?;
+    let bench = Workbench { store, timeline, gates, compute_delay: config.compute_delay };
+    let limits = ledger::Limits {
+        max_attempts: config.max_attempts,
+        operation_timeout: config.operation_timeout,
+        settle_timeout: config.settle_timeout,
+        max_in_flight: MAX_IN_FLIGHT,
+    };
+    Ok(Arc::new(Ledger::new(Arc::new(bench), limits, default_strategy)))
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {

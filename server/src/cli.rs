@@ -10,12 +10,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
-    strategy,
+    explore, strategy,
 };
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, or stopped as asked; 1 failed at run time, or a demonstration that did not go as promised;
-2 a command line or setting that cannot be followed.";
+2 a command line or setting that cannot be followed. `explore` has its own: see `explore --help`.";
 
 /// An account service that never loses a cent under concurrency, and the instrument that proves it.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+    /// Play every interleaving of operations on one account, judge each, and show how money is lost
+    Explore(explore::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck,
 }
@@ -92,10 +94,13 @@ impl Invocation {
         // A DATABASE_URL in the environment is some other project's as often as not; the demo attacks what it is given.
         let own_variables_only = |variable: &str| environment(variable).filter(|_| variable.starts_with("ZBL_"));
         let (config, effective) = match command {
-            Command::Demo { .. } => Config::resolve(innermost, &own_variables_only, directory)?,
+            Command::Demo { .. } | Command::Explore(_) => Config::resolve(innermost, &own_variables_only, directory)?,
             _ => Config::resolve(innermost, environment, directory)?,
         };
-        strategy::find(&config.strategy)?;
+        // What is explored, `explore` itself makes out of it.
+        if !matches!(command, Command::Explore(_)) {
+            strategy::find(&config.strategy)?;
+        }
         Ok(Self { command, config, effective })
     }
 }
@@ -103,8 +108,18 @@ impl Invocation {
 /// Whether a database was named for this very run: by the flag or its own variable, not by a file that lies about.
 #[must_use]
 pub fn database_is_given(effective: &[Effective]) -> bool {
-    let named = |origin: &Origin| matches!(origin, Origin::Flag(_) | Origin::Env(_));
-    effective.iter().any(|effective| effective.setting.name == "database_url" && named(&effective.origin))
+    setting(effective, "database_url").is_some_and(|set| matches!(set.origin, Origin::Flag(_) | Origin::Env(_)))
+}
+
+/// What `--strategy` says, where the flag was given: for `explore` it is no default of the server's.
+#[must_use]
+pub fn strategy_flag(effective: &[Effective]) -> Option<&str> {
+    let set = setting(effective, "strategy").filter(|set| matches!(set.origin, Origin::Flag(_)));
+    set.map(|set| set.value.as_str())
+}
+
+fn setting<'a>(effective: &'a [Effective], name: &str) -> Option<&'a Effective> {
+    effective.iter().find(|effective| effective.setting.name == name)
 }
 
 #[cfg(test)]
@@ -148,6 +163,14 @@ mod tests {
         assert!(Invocation::parse(words("serve"), &environment, Path::new("/nowhere")).is_err());
         let named = parse("zbl-server demo --database-url mysql://root@127.0.0.1/zbl").unwrap();
         assert!(database_is_given(&named.effective));
+    }
+
+    #[test]
+    fn explore_takes_the_strategies_from_the_flag_alone() {
+        let given = parse("zbl-server explore --strategy none,optimistic --ops 2").unwrap();
+        assert_eq!(strategy_flag(&given.effective), Some("none,optimistic"));
+        assert_eq!(strategy_flag(&parse("zbl-server explore").unwrap().effective), None);
+        assert!(parse("zbl-server serve --strategy none,optimistic").is_err());
     }
 
     #[test]

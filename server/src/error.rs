@@ -63,6 +63,8 @@ pub enum UnknownCause {
     Deadline,
     /// The link to the database was lost at COMMIT and could not be had back in time.
     LinkLost,
+    /// The lab crashed the operation.
+    Crashed,
 }
 
 /// Why the lab does not answer.

@@ -32,7 +32,8 @@ pub use self::{
 use crate::{
     account::{Change, Receipt},
     error::{Error, UnknownCause},
-    store,
+    gate::Point,
+    store::{self, LockWaits},
     strategy::{Batches, Claim, Failure, Operation, REGISTRY, Row, Strategy, Workbench},
 };
 
@@ -157,12 +158,30 @@ impl Ledger {
         }
     }
 
-    /// How many operations wait for a lock right now, in this process or in the database: for the lab.
+    /// How many operations wait for a lock right now, in this process and in the database: for the lab.
     ///
     /// # Errors
     /// [`Error::BackendDown`] and its like when the database cannot be asked.
+    pub async fn lock_waits(&self) -> Result<LockWaits, Error> {
+        let waits = self.bench.store.lock_waits().await.map_err(backend)?;
+        Ok(LockWaits { here: self.waiting() as u64 + waits.here, ..waits })
+    }
+
+    /// How many links to us the database has: for the lab. `None` where there are no links.
+    ///
+    /// # Errors
+    /// [`Error::BackendDown`] and its like when the database cannot be asked.
+    pub async fn links(&self) -> Result<Option<u64>, Error> {
+        self.bench.store.links().await.map_err(backend)
+    }
+
+    /// [`Self::lock_waits`] as one number.
+    ///
+    /// # Errors
+    /// Those of [`Self::lock_waits`].
     pub async fn blocked(&self) -> Result<u64, Error> {
-        Ok(self.waiting() as u64 + self.bench.store.lock_waits().await.map_err(backend)?)
+        let LockWaits { here, in_database } = self.lock_waits().await?;
+        Ok(here + in_database)
     }
 
     /// Applies a change under a strategy (`None`: the default), in a task of its own: a caller that goes away cannot
@@ -188,7 +207,13 @@ impl Ledger {
         let row = strategy.unwrap_or(self.default_strategy);
         let caller = Caller(Arc::default());
         let claim = Arc::clone(&caller.0);
-        let work = self.detached(move |ledger| async move { ledger.run(change, row, claim).await });
+        let work = self.detached(move |ledger| async move {
+            let work = ledger.run(change, row, claim);
+            ledger.bench.mortal([change.request_id], work).await.unwrap_or_else(|| {
+                let reason = "the lab crashed the operation".to_owned();
+                Err(Error::OutcomeUnknown { reason, cause: UnknownCause::Crashed })
+            })
+        });
         let Some(deadline) = deadline else { return work.await };
         time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
             if caller.0.withdraw() {
@@ -251,6 +276,9 @@ impl Ledger {
             };
             match next {
                 Next::End(result) => {
+                    if result.is_ok() {
+                        operation.pass_gate(Point::Answer).await;
+                    }
                     self.acknowledged.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
                     return result;
                 }

@@ -1,5 +1,6 @@
 //! `zbl-server`, as a process: command line in, exit code out. 0 is success, 1 a failure at run time, 2 a command line
-//! or setting that cannot be followed.
+//! or setting that cannot be followed; `explore` says 10 where what it found is not as promised, and 3 where it found
+//! nothing, as loadgen does.
 
 use std::{
     env,
@@ -16,7 +17,8 @@ use zbl_server::{
     banner::banner,
     cli::{self, Command, Invocation, UsageError},
     config::{self, Config},
-    demo::{self, Afterwards, Demo, Keep},
+    demo::{self, Afterwards, Demo},
+    explore::{self, Conclusion, Exploration, Keep},
     healthcheck,
     listeners::Listeners,
     logging,
@@ -25,6 +27,8 @@ use zbl_server::{
 
 const FAILURE: u8 = 1;
 const USAGE: u8 = 2;
+const NO_RESULT: u8 = 3;
+const NOT_AS_PROMISED: u8 = 10;
 
 fn main() -> ExitCode {
     let invocation = match Invocation::parse(env::args_os(), &config::process_environment, Path::new("")) {
@@ -36,6 +40,9 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(&error, USAGE),
     };
+    if let Command::Explore(arguments) = &invocation.command {
+        return explore(arguments, &invocation);
+    }
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
@@ -52,14 +59,35 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             logging::start(&config)?;
             let stay = !exit && io::stdout().is_terminal();
             let afterwards = if stay { Afterwards::Serve } else { Afterwards::Exit };
-            let keep = if cli::database_is_given(&effective) { Keep::Configured } else { Keep::Nothing };
+            let keep = if cli::database_is_given(&effective) { demo::Keep::Configured } else { demo::Keep::Nothing };
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
         }
+        // It has exit codes of its own.
+        Command::Explore(_) => Ok(()),
         Command::Serve => {
             logging::start(&config)?;
             run_to_end(serve(config))
         }
     }
+}
+
+fn explore(arguments: &explore::Arguments, invocation: &Invocation) -> ExitCode {
+    let Invocation { config, effective, .. } = invocation;
+    let task = match arguments.task(cli::strategy_flag(effective)) {
+        Ok(task) => task,
+        Err(error) => return complain(&error, USAGE),
+    };
+    let keep = if cli::database_is_given(effective) { Keep::Configured } else { Keep::Nothing };
+    let exploration = Exploration { config: config.clone(), keep, task, json: arguments.json.clone() };
+    let mut code = ExitCode::SUCCESS;
+    let explored = run_to_end(async {
+        logging::start(config)?;
+        if exploration.run().await? == Conclusion::NotAsPromised {
+            code = ExitCode::from(NOT_AS_PROMISED);
+        }
+        Ok(())
+    });
+    explored.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
 }
 
 fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {

@@ -17,8 +17,9 @@ pub use self::{
     timeline::Watch,
 };
 pub(crate) use self::{
-    convert::{race as race_message, span as span_message},
+    convert::{contender as contender_message, race as race_message, span as span_message},
     deadline::note_deadline,
+    status::reason,
 };
 
 /// The handlers that both ports share: gRPC calls them directly, HTTP in another spelling.

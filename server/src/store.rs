@@ -136,6 +136,15 @@ pub struct PoolState {
     pub waiting: usize,
 }
 
+/// How many wait for a lock right now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockWaits {
+    /// Operations of this process, for a lock that is kept in it.
+    pub here: u64,
+    /// Transactions in the database, whoever's they are.
+    pub in_database: u64,
+}
+
 /// The result of a store's call.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -180,10 +189,18 @@ pub trait Store: Send + Sync + 'static {
     fn work(&self) -> Work;
 
     /// How many transactions wait for a lock right now, for the lab: "blocked" is read here, never guessed from time.
+    /// Whoever has been granted its lock no longer counts, even before it goes on.
     ///
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
-    async fn lock_waits(&self) -> Result<u64>;
+    async fn lock_waits(&self) -> Result<LockWaits>;
+
+    /// How many links of ours the database has, for the lab: one that was dropped is gone, and its transaction rolled
+    /// back, when the database no longer counts it. `None` where there are no links.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn links(&self) -> Result<Option<u64>>;
 
     /// Whether the database answers.
     ///

@@ -12,19 +12,9 @@ use zbl_proto::v1;
 use super::{AMOUNT, DEDUCTIONS, Keep, OPENING, WORKERS, conclude};
 use crate::{
     rpc::{race_message, span_message},
+    screen,
     timeline::{Event, Race, Timeline},
 };
-
-/// The width of the picture where there is no terminal to ask.
-const WIDTH_DEFAULT: usize = 100;
-
-/// Beyond this a picture gains nothing.
-const WIDTH_MOST: usize = 140;
-
-/// The width of the terminal.
-fn width() -> usize {
-    terminal_size::terminal_size().map_or(WIDTH_DEFAULT, |(width, _)| usize::from(width.0).min(WIDTH_MOST))
-}
 
 pub(super) fn opening(store: &str, compute_delay: Duration) -> String {
     let asked = u64::from(WORKERS) * u64::from(DEDUCTIONS);
@@ -107,7 +97,7 @@ pub(super) fn picture(timeline: &Timeline, report: &Report) -> String {
             Event::Race(_) => None,
         })
         .collect();
-    let lanes = lanes::picture(&spans, &race_message(race), width(), Paint::suiting(&std::io::stdout()));
+    let lanes = lanes::picture(&spans, &race_message(race), screen::width(), Paint::suiting(&std::io::stdout()));
     format!("One of them, as it happened:\n\n{lanes}\n  {}\n", witness(pair))
 }
 

@@ -251,7 +251,7 @@ pub(crate) fn span(span: &Span) -> v1::Span {
     }
 }
 
-fn contender(contender: &Contender) -> v1::Contender {
+pub(crate) fn contender(contender: &Contender) -> v1::Contender {
     v1::Contender {
         request_id: contender.request_id.to_string(),
         version: contender.version,

@@ -58,6 +58,11 @@ pub(super) fn told(error: &Error) -> String {
     }
 }
 
+/// The reason alone.
+pub(crate) const fn reason(error: &Error) -> Reason {
+    code_and_reason(error).1
+}
+
 pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
     match error {
         Error::Invalid(Invalid { reason, .. }) => (
@@ -87,7 +92,9 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::BackendDown(_) => (Code::Unavailable, Reason::BackendDown),
         Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
-        Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => (Code::Unknown, Reason::OutcomeUnknown),
+        Error::OutcomeUnknown { cause: UnknownCause::LinkLost | UnknownCause::Crashed, .. } => {
+            (Code::Unknown, Reason::OutcomeUnknown)
+        }
         Error::LabRefused(LabRefusal::Disabled) => (Code::PermissionDenied, Reason::LabDisabled),
         Error::LabRefused(LabRefusal::Unauthenticated) => (Code::Unauthenticated, Reason::LabUnauthenticated),
         Error::Bug(_) => (Code::Internal, Reason::Bug),

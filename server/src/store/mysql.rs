@@ -22,7 +22,7 @@ use self::{
     pool::{Lease, Pool},
     transaction::MysqlTransaction,
 };
-use super::{Error, Isolation, PoolState, Result, Store, Transaction, Work, statements};
+use super::{Error, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work, statements};
 use crate::account::{Entry, State};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
@@ -48,6 +48,7 @@ pub struct MysqlStore {
     pool: Pool,
     /// Connections of those who run apart.
     apart: Pool,
+    database: String,
     flavour: Flavour,
     wire: Arc<Wire>,
 }
@@ -56,6 +57,22 @@ pub struct MysqlStore {
 struct Scalar {
     #[diesel(sql_type = Text)]
     value: String,
+}
+
+#[derive(QueryableByName)]
+struct EngineStatus {
+    #[diesel(sql_type = Text, column_name = "Status")]
+    status: String,
+}
+
+/// Counts the locks of a database that are waited for now, in the text of InnoDB's status. What is told of the latest
+/// deadlock, further up, is past.
+fn waits_in(status: &str, database: &str) -> u64 {
+    let ours = format!(" of table `{database}`.");
+    let ours_with_lock = format!("TABLE LOCK table `{database}`.");
+    let now = status.split("\nTRANSACTIONS\n").nth(1).unwrap_or_default();
+    let waits = |line: &&str| line.ends_with(" waiting") && (line.contains(&ours) || line.contains(&ours_with_lock));
+    now.lines().filter(waits).count() as u64
 }
 
 async fn scalar(connection: &mut AsyncMysqlConnection, sql: &str) -> Result<String> {
@@ -70,13 +87,35 @@ impl MysqlStore {
     /// [`Error::Down`] when the URL is malformed, the database cannot be reached or its schema cannot be migrated.
     pub async fn open(url: &str, limits: &Limits) -> Result<Self> {
         let opts = Opts::from_url(url).map_err(|error| Error::Down(format!("database URL: {error}")))?;
+        let database = opts.db_name().unwrap_or_default().to_owned();
         let pool = Pool::new(opts.clone(), limits)?;
         let apart = Pool::new(opts, &Limits { pool_size: APART, ..*limits })?;
         let mut connection = pool.dedicated().await?;
         let version = scalar(&mut connection, "SELECT VERSION() AS value").await?;
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };
         migrate(connection).await?;
-        Ok(Self { pool, apart, flavour, wire: Arc::new(Wire::new(limits.lock_wait + limits.pool_wait)) })
+        let wire = Arc::new(Wire::new(limits.lock_wait + limits.pool_wait));
+        Ok(Self { pool, apart, database, flavour, wire })
+    }
+
+    async fn count(&self, sql: &str) -> Result<u64> {
+        let mut lease = self.pool.lease().await?;
+        let row = self.wire.answered(diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?)).await;
+        self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("{sql}: {error}")))
+    }
+
+    /// The transactions that wait for a lock in our database, as MariaDB's engine tells it: the one place where it says
+    /// for what. `None` without the privilege to ask (PROCESS).
+    async fn waits_in_status(&self) -> Result<Option<u64>> {
+        let mut lease = self.pool.lease().await?;
+        let asked = diesel::sql_query("SHOW ENGINE INNODB STATUS").get_result::<EngineStatus>(lease.connection()?);
+        match self.wire.answered(asked).await {
+            Err(error) if error.to_string().contains("Access denied") => {
+                lease.done();
+                Ok(None)
+            }
+            status => Ok(Some(waits_in(&self.ended(lease, status)?.status, &self.database))),
+        }
     }
 
     /// Ends a read outside a transaction: its link goes back to the pool if its answer was read to the end.
@@ -168,10 +207,16 @@ impl Store for MysqlStore {
         self.wire.meter.work()
     }
 
-    async fn lock_waits(&self) -> Result<u64> {
-        // Both are live; information_schema.innodb_trx is cached and would hide short waits. A transaction waits for one
-        // lock at a time. MariaDB tells only the whole server's waits, MySQL those of our database.
+    async fn lock_waits(&self) -> Result<LockWaits> {
+        // All of these are live; information_schema.innodb_trx is cached and would hide short waits. A transaction waits
+        // for one lock at a time.
+        if self.flavour == Flavour::MariaDb
+            && let Some(in_database) = self.waits_in_status().await?
+        {
+            return Ok(LockWaits { here: 0, in_database });
+        }
         let sql = match self.flavour {
+            // The whole server's, and whoever has been granted its lock counts until it runs again.
             Flavour::MariaDb => {
                 "SELECT VARIABLE_VALUE AS value FROM information_schema.GLOBAL_STATUS \
                  WHERE VARIABLE_NAME = 'INNODB_ROW_LOCK_CURRENT_WAITS'"
@@ -181,9 +226,12 @@ impl Store for MysqlStore {
                  WHERE LOCK_STATUS = 'WAITING' AND OBJECT_SCHEMA = DATABASE()"
             }
         };
-        let mut lease = self.pool.lease().await?;
-        let row = self.wire.answered(diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?)).await;
-        self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("lock waits: {error}")))
+        Ok(LockWaits { here: 0, in_database: self.count(sql).await? })
+    }
+
+    async fn links(&self) -> Result<Option<u64>> {
+        let sql = "SELECT CAST(COUNT(*) AS CHAR) AS value FROM information_schema.PROCESSLIST WHERE DB = DATABASE()";
+        self.count(sql).await.map(Some)
     }
 
     async fn ping(&self) -> Result<()> {

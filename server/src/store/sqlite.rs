@@ -6,12 +6,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -25,21 +26,24 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, PoolState, Result, RowLock, Store, Transaction,
-    Work,
+    AccountWrite, BlindWrite, Error, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock, Store,
+    Transaction, Work,
     meter::{Held, Meter},
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
-    waiting::Waiting,
+    waiting::{Waiting, counted},
 };
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 
 /// Readers beside the writer. Reads are short and come from the page cache; more would only wait for the same cores.
 const READERS: usize = 4;
+
+/// How often a writer tries again while another process has the file locked; a try takes some microseconds.
+const LOCKED_POLL: Duration = Duration::from_millis(2);
 
 /// The embedded store.
 pub struct SqliteStore {
@@ -49,6 +53,7 @@ pub struct SqliteStore {
     next_reader: AtomicUsize,
     waiting: Arc<AtomicUsize>,
     meter: Arc<Meter>,
+    lock_wait: Duration,
 }
 
 impl SqliteStore {
@@ -64,6 +69,9 @@ impl SqliteStore {
             writer
                 .run_pending_migrations(MIGRATIONS)
                 .map_err(|error| Error::Down(format!("cannot migrate {}: {error}", path.display())))?;
+            writer
+                .batch_execute("PRAGMA busy_timeout = 0")
+                .map_err(|error| Error::Down(format!("cannot open {}: {error}", path.display())))?;
             let readers = (0..READERS).map(|_| connect(&path, lock_wait)).collect::<Result<Vec<_>>>()?;
             Ok(Self {
                 path,
@@ -72,6 +80,7 @@ impl SqliteStore {
                 next_reader: AtomicUsize::new(0),
                 waiting: Arc::new(AtomicUsize::new(0)),
                 meter: Arc::new(Meter::default()),
+                lock_wait,
             })
         });
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
@@ -107,10 +116,10 @@ fn connect(path: &Path, lock_wait: Duration) -> Result<SqliteConnection> {
 
 /// Runs `work` on a blocking thread. The guard travels with it: a caller that goes away cannot free the connection
 /// while a statement is still running on it.
-async fn blocking<T: Send + 'static>(
-    mut connection: OwnedMutexGuard<SqliteConnection>,
+async fn blocking<T: Send + 'static, G: DerefMut<Target = SqliteConnection> + Send + 'static>(
+    mut connection: G,
     work: impl FnOnce(&mut SqliteConnection) -> std::result::Result<T, DieselError> + Send + 'static,
-) -> (Option<OwnedMutexGuard<SqliteConnection>>, Result<T>) {
+) -> (Option<G>, Result<T>) {
     let done = tokio::task::spawn_blocking(move || {
         let result = work(&mut connection).map_err(|error| classify(&error));
         (Some(connection), result)
@@ -158,6 +167,7 @@ impl Store for SqliteStore {
             waiting: Arc::clone(&self.waiting),
             meter: Arc::clone(&self.meter),
             held: Held::default(),
+            lock_wait: self.lock_wait,
             begun: None,
         })
     }
@@ -177,8 +187,12 @@ impl Store for SqliteStore {
         self.meter.work()
     }
 
-    async fn lock_waits(&self) -> Result<u64> {
-        Ok(self.waiting.load(Ordering::SeqCst) as u64)
+    async fn lock_waits(&self) -> Result<LockWaits> {
+        Ok(LockWaits { here: self.waiting.load(Ordering::SeqCst) as u64, in_database: 0 })
+    }
+
+    async fn links(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -189,37 +203,62 @@ impl Store for SqliteStore {
     }
 }
 
+/// The writer, for one transaction. Whatever way it ends, and on whichever thread, what was not committed is rolled back
+/// before the writer is handed on: left open, it would keep other processes out as well.
+struct Writer(OwnedMutexGuard<SqliteConnection>);
+
+impl Deref for Writer {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Writer {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.0
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // It writes nothing, and where there is nothing to roll back it fails in a microsecond.
+        let _ = self.0.batch_execute("ROLLBACK");
+    }
+}
+
 struct SqliteTransaction {
     writer: Arc<Mutex<SqliteConnection>>,
     waiting: Arc<AtomicUsize>,
     meter: Arc<Meter>,
     held: Held,
-    begun: Option<OwnedMutexGuard<SqliteConnection>>,
+    lock_wait: Duration,
+    begun: Option<Writer>,
 }
 
 impl SqliteTransaction {
-    /// Takes the writer, in order of arrival, and begins. A transaction that was abandoned (its task panicked) is
-    /// rolled back first.
-    async fn begin(&mut self) -> Result<OwnedMutexGuard<SqliteConnection>> {
-        let writer = match Arc::clone(&self.writer).try_lock_owned() {
-            Ok(writer) => writer,
-            Err(_) => {
-                let _counted = Waiting::begin(&self.waiting);
-                Arc::clone(&self.writer).lock_owned().await
+    /// Takes the writer, in order of arrival, and begins. Whoever waits is counted, for the writer of this process as
+    /// for another that has the file locked; SQLite's own waiting could not be counted, so the writer does without.
+    async fn begin(&mut self) -> Result<Writer> {
+        let mut writer = Writer(counted(&self.waiting, Arc::clone(&self.writer).lock_owned()).await);
+        let until = Instant::now() + self.lock_wait;
+        let mut waiting = None;
+        loop {
+            let (back, begun) = blocking(writer, |c| c.batch_execute("BEGIN IMMEDIATE")).await;
+            writer = back.ok_or_else(|| Error::Unexpected("the writer connection is gone".to_owned()))?;
+            match begun {
+                Err(Error::Contended(_)) if Instant::now() < until => {
+                    waiting.get_or_insert_with(|| Waiting::begin(&self.waiting));
+                    tokio::time::sleep(LOCKED_POLL).await;
+                }
+                begun => {
+                    self.meter.round_trips(1);
+                    self.held.locked();
+                    return begun.map(|()| writer);
+                }
             }
-        };
-        self.meter.round_trips(1);
-        let (writer, result) = blocking(writer, |c| match c.batch_execute("BEGIN IMMEDIATE") {
-            // Left open by a task that panicked.
-            Err(error) if error.to_string().contains("within a transaction") => {
-                c.batch_execute("ROLLBACK; BEGIN IMMEDIATE")
-            }
-            begun => begun,
-        })
-        .await;
-        result?;
-        self.held.locked();
-        writer.ok_or_else(|| Error::Unexpected("the writer connection is gone".to_owned()))
+        }
     }
 
     async fn run<T: Send + 'static>(
@@ -361,7 +400,7 @@ impl Transaction for SqliteTransaction {
         if let Some(writer) = self.begun.take() {
             self.meter.round_trips(1);
             self.meter.rolled_back(&self.held);
-            // Where it fails the next BEGIN does it.
+            // Where it fails the drop of the writer tries it once more.
             let _ = blocking(writer, |c| c.batch_execute("ROLLBACK")).await;
         }
     }

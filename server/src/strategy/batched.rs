@@ -21,7 +21,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -36,7 +36,7 @@ use tokio::{
 
 use self::committer::Committer;
 use super::{Batches, Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
-use crate::{account::Receipt, store};
+use crate::{account::Receipt, gate::Point, store, timeline::Phase};
 
 /// This strategy's row of the registry.
 pub(super) const ROW: Row = Row {
@@ -74,6 +74,10 @@ struct Batched {
 struct Tally {
     /// Jobs that no committer has taken yet.
     waiting: AtomicU64,
+    /// Batches under way: without one, nobody waits, though a committer may not have looked into its queue yet.
+    under_way: AtomicUsize,
+    /// Jobs of a batch that wait while the lab holds another one of it.
+    held: AtomicUsize,
     batches: AtomicU64,
     changes: AtomicU64,
     largest: AtomicU64,
@@ -123,6 +127,7 @@ impl Batched {
 #[async_trait]
 impl Strategy for Batched {
     async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+        operation.pass_gate(Point::Before(Phase::LockWait)).await;
         let (answer, answered) = oneshot::channel();
         let since = operation.bench().timeline.now();
         let job = Job { operation: operation.clone(), since, answer };
@@ -136,7 +141,11 @@ impl Strategy for Batched {
     }
 
     fn waiting(&self) -> usize {
-        usize::try_from(self.tally.waiting.load(Ordering::SeqCst)).unwrap_or(usize::MAX)
+        let queued = match self.tally.under_way.load(Ordering::SeqCst) {
+            0 => 0,
+            _ => usize::try_from(self.tally.waiting.load(Ordering::SeqCst)).unwrap_or(usize::MAX),
+        };
+        queued.saturating_add(self.tally.held.load(Ordering::SeqCst))
     }
 
     fn batches(&self) -> Option<Batches> {

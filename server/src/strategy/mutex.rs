@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy, none};
-use crate::{account::Receipt, timeline::Phase, waiting::Waiting};
+use crate::{account::Receipt, timeline::Phase, waiting::counted};
 
 /// This strategy's row of the registry.
 pub(super) const ROW: Row = Row {
@@ -37,7 +37,7 @@ pub(super) const ROW: Row = Row {
 struct ProcessMutex {
     /// Accounts with an operation in flight; an entry goes with the last of them, so the map is as large as the work.
     locks: Lock<HashMap<i64, Arc<Mutex<()>>>>,
-    waiting: AtomicUsize,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// One operation's share in the lock of its account.
@@ -56,13 +56,7 @@ impl ProcessMutex {
 
 impl Share<'_> {
     async fn lock(&self) -> Result<OwnedMutexGuard<()>, Failure> {
-        match Arc::clone(&self.mutex).try_lock_owned() {
-            Ok(guard) => Ok(guard),
-            Err(_) => {
-                let _counted = Waiting::begin(&self.all.waiting);
-                Ok(Arc::clone(&self.mutex).lock_owned().await)
-            }
-        }
+        Ok(counted(&self.all.waiting, Arc::clone(&self.mutex).lock_owned()).await)
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::{Claim, Failure};
 use crate::{
     account::{Change, Money, NewEntry, Receipt, Refusal, State},
-    gate::Gates,
+    gate::{Gates, Point},
     store::{BlindWrite, Isolation, Store, Transaction},
     timeline::{Contender, Event, Noted, Phase, Race, Span, Timeline},
 };
@@ -17,10 +19,24 @@ pub struct Workbench {
     pub store: Arc<dyn Store>,
     /// Where spans and races are recorded.
     pub timeline: Arc<Timeline>,
-    /// The lab's gates, in tests and in the explorer only.
+    /// The lab's gates; none where the lab is closed.
     pub gates: Option<Arc<Gates>>,
     /// The lab's delay in the compute phase, which widens the race; zero in production.
     pub compute_delay: Duration,
+}
+
+impl Workbench {
+    /// Runs the work of some requests to its end, or drops it where it is when the lab crashes one of them: `None`.
+    pub(crate) async fn mortal<T>(
+        &self,
+        request_ids: impl IntoIterator<Item = Uuid>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        match &self.gates {
+            Some(gates) => gates.mortal(request_ids, work).await,
+            None => Some(work.await),
+        }
+    }
 }
 
 /// One attempt at one change.
@@ -106,7 +122,7 @@ impl Operation {
         T: Observed,
         E: Into<Failure>,
     {
-        self.pass_gate(phase).await;
+        self.pass_gate(Point::Before(phase)).await;
         if phase != Phase::LockWait {
             self.begin()?;
         }
@@ -125,10 +141,10 @@ impl Operation {
         if self.claim.begin() { Ok(()) } else { Err(Failure::Withdrawn) }
     }
 
-    /// Waits where the lab holds the operation before a phase.
-    pub(super) async fn pass_gate(&self, phase: Phase) {
+    /// Waits where the lab holds the operation.
+    pub(crate) async fn pass_gate(&self, point: Point) {
         if let Some(gates) = &self.bench.gates {
-            gates.pass(self.change.request_id, phase).await;
+            gates.pass(self.change.request_id, point, self.attempt).await;
         }
     }
 

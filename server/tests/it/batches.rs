@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zbl_server::{
     account::{Change, Direction, Receipt, Refusal},
     error::Error,
-    gate::Gate,
+    gate::Script,
     strategy::{self, Row},
     timeline::Phase,
 };
@@ -35,7 +35,7 @@ async fn account(bench: &Bench, number: i64, opening: &str) -> i64 {
 
 /// A committer that is kept from its queue by a batch of one, held before its write.
 struct Busy {
-    gate: Gate,
+    gate: Script,
     first: Call,
 }
 

@@ -8,6 +8,7 @@ mod batches;
 mod cancellation;
 mod costs;
 mod cuts;
+mod explore;
 mod facade;
 mod idempotency;
 mod lab;

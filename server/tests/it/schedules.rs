@@ -6,6 +6,7 @@ use uuid::Uuid;
 use zbl_server::{
     account::{Change, Receipt, Refusal},
     error::Error,
+    gate::Point,
     strategy::{self, Conflict, Guarantee, REGISTRY, Row},
     timeline::Phase,
 };
@@ -51,7 +52,7 @@ async fn duel(one: &Bench, other: &Bench, user_id: i64, strategy: &'static Row) 
     Duel { first: (first, first_task.await.unwrap()), second: (second, second_task.await.unwrap()), both_had_read }
 }
 
-async fn has_arrived(gate: &zbl_server::gate::Gate) -> bool {
+async fn has_arrived(gate: &zbl_server::gate::Script) -> bool {
     use futures::FutureExt;
     gate.arrived().now_or_never().is_some()
 }
@@ -133,21 +134,20 @@ async fn check_refusal_waits_for_the_commit(bench: &Bench) {
     let row = strategy::find("none").unwrap();
     let user_id = bench.account("10.00").await;
     let change = deduction(user_id);
-    let before_write = bench.gates.hold(change.request_id, Phase::Write);
-    let before_commit = bench.gates.hold(change.request_id, Phase::Commit);
+    let held = bench.gates.script(change.request_id, &[Phase::Write, Phase::Commit].map(Point::Before));
     let start = || {
         let ledger = std::sync::Arc::clone(&bench.ledger);
         tokio::spawn(async move { ledger.apply(change, Some(row)).await })
     };
     let first = start();
-    before_write.arrived().await;
+    held.arrived().await;
     bench.ledger.apply(deduction(user_id), Some(row)).await.unwrap();
-    before_write.release();
-    before_commit.arrived().await;
+    held.step();
+    held.arrived().await;
     let repeat = start();
     until("the repeat ends, or waits for the first call", async || repeat.is_finished() || blocked(bench, bench).await)
         .await;
-    before_commit.release();
+    held.release();
     let (first, repeat) = (first.await.unwrap().unwrap(), repeat.await.unwrap().unwrap());
     assert!(repeat.is_replay());
     assert_eq!(first.version, repeat.version);

@@ -11,7 +11,7 @@ use zbl_proto::v1::{
     StreamTimelineResponse, account_service_client::AccountServiceClient, stream_timeline_response::Event,
 };
 use zbl_server::{
-    gate::Gate,
+    gate::Script,
     strategy::REGISTRY,
     timeline::{self, Noted},
 };
@@ -77,7 +77,7 @@ async fn deduct(served: &Served, user_id: i64) -> DeductResponse {
     served.account().deduct(take(user_id, "none")).await.unwrap().into_inner()
 }
 
-fn hold(served: &Served, request: &DeductRequest, phase: timeline::Phase) -> Gate {
+fn hold(served: &Served, request: &DeductRequest, phase: timeline::Phase) -> Script {
     served.bench.gates.hold(request.request_id.parse().unwrap(), phase)
 }
 

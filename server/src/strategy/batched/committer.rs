@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::select_all;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -16,9 +17,11 @@ use super::{
 };
 use crate::{
     account::{Change, Entry, Receipt, Refusal},
+    gate::Point,
     store::{self, Error, IfLocked, Isolation, Transaction},
     strategy::{Failure, Workbench},
     timeline::{Noted, Phase},
+    waiting::Waiting,
 };
 
 /// The most changes in one transaction: some 100 kB of SQL, and a lock held for some ten milliseconds.
@@ -81,17 +84,27 @@ impl Committer {
     }
 
     /// Commits the jobs and answers them.
-    async fn commit(self: &Arc<Self>, jobs: Vec<Job>, if_locked: IfLocked) {
+    async fn commit(self: &Arc<Self>, mut jobs: Vec<Job>, if_locked: IfLocked) {
+        // Over before anybody is answered: whoever is queued is no longer kept waiting then.
+        let under_way = Waiting::begin(&self.tally.under_way);
         let mut look_up = LookUp::Refused;
         loop {
-            let failure = match self.attempt(&jobs, if_locked, look_up).await {
-                Ok(plan) => return self.answer(jobs, plan, if_locked),
-                Err(failure) => failure,
+            let request_ids = jobs.iter().map(|job| job.operation.change.request_id);
+            let failure = match self.bench.mortal(request_ids, self.attempt(&jobs, if_locked, look_up)).await {
+                Some(Ok(plan)) => {
+                    drop(under_way);
+                    return self.answer(jobs, plan, if_locked);
+                }
+                Some(Err(failure)) => failure,
+                // Crashed by the lab: nobody is answered, and the transaction went with its connection. The dead call
+                // must not notice, so it goes first.
+                None => return drop(select_all(jobs.iter_mut().map(|job| Box::pin(job.answer.closed()))).await),
             };
             match failure {
                 Error::Duplicate(_) if look_up == LookUp::Refused => look_up = LookUp::All,
                 // One row is poisoned: singly, only its own change fails.
                 Error::Unexpected(_) if jobs.len() > 1 => {
+                    drop(under_way);
                     for job in jobs {
                         Box::pin(self.commit(vec![job], IfLocked::Wait)).await;
                     }
@@ -99,6 +112,7 @@ impl Committer {
                 }
                 // Contention and lost links are repeated, and a lost commit is settled, for each change by the ledger.
                 failure => {
+                    drop(under_way);
                     for job in jobs {
                         job.operation.record(Phase::Commit, job.since, Noted::default(), Some(failure_label(&failure)));
                         let _ = job.answer.send(Err(failure.clone().into()));
@@ -117,6 +131,7 @@ impl Committer {
             // It may hold its connection for as long as another holds the lock.
             IfLocked::Wait => store.transaction(Isolation::ReadCommitted),
         };
+        self.pass_gates(jobs, Phase::Read).await;
         let lock = self.bench.timeline.now();
         let planned = plan(&mut *transaction, jobs, if_locked, look_up).await;
         let plan = match planned {
@@ -141,10 +156,13 @@ impl Committer {
     }
 
     async fn pass_gates(&self, jobs: &[Job], phase: Phase) {
-        if self.bench.gates.is_some() {
-            for job in jobs {
-                job.operation.pass_gate(phase).await;
-            }
+        if self.bench.gates.as_ref().is_none_or(|gates| gates.are_unused()) {
+            return;
+        }
+        // One after the other; the rest of the batch waits meanwhile.
+        let _others: Vec<_> = jobs.iter().skip(1).map(|_| Waiting::begin(&self.tally.held)).collect();
+        for job in jobs {
+            job.operation.pass_gate(Point::Before(phase)).await;
         }
     }
 

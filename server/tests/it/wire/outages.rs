@@ -52,7 +52,7 @@ fn within(
 /// A deduction on its way, held before its commit.
 struct Held {
     take: DeductRequest,
-    gate: zbl_server::gate::Gate,
+    gate: zbl_server::gate::Script,
     call: JoinHandle<Answer<DeductResponse>>,
 }
 
