@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use zbl_server::{
-    explore::{self, Bounds, Coverage, Crashes, Found, Onward, Outcome, Part, Scene, Stage},
+    explore::{self, Answer, Bounds, Coverage, Crashes, Found, Onward, Outcome, Part, Scene, Stage, Token},
     strategy::{self, Guarantee, REGISTRY, Row},
 };
 
@@ -111,6 +111,124 @@ async fn what_promises_always_loses_in_no_schedule() {
             assert_eq!(count(Outcome::is_losing), 0, "{label}");
             // That they met at all: one waited for the other, or was turned away.
             assert!(count(|outcome| outcome.blocked) > 0 && outcomes.len() > 2, "{label}");
+        }
+    }
+}
+
+/// One operation's deadlock is another's progress, and a loser of a race tries again: that these were met is what makes
+/// the result above worth anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlocks_refusals_and_repeats_are_met() {
+    let stage = stage(&Database::mysql(), 1).await;
+    let outcomes = all(&stage, &scene(&[named("serializable"); 2], 1)).await;
+    assert!(outcomes.iter().any(|outcome| outcome.deadlocked));
+    let outcomes = all(&stage, &scene(&[named("optimistic"); 2], 1)).await;
+    let repeated = |outcome: &Outcome| {
+        outcome.calls.iter().any(|call| matches!(&call.answer, Answer::Acknowledged(receipt) if receipt.attempts == 2))
+    };
+    assert!(outcomes.iter().any(repeated));
+    let scarce = Scene { opening: money("15.00"), ..scene(&[named("atomic"); 2], 1) };
+    let outcomes = all(&stage, &scarce).await;
+    assert!(outcomes.iter().all(|outcome| outcome.is_refused() && !outcome.is_losing()));
+    let deposits = |row| Part { strategy: row, amount: money("-10.00") };
+    let deposits = Scene { parts: vec![deposits(named("none")); 2], ..scene(&[named("none"); 2], 1) };
+    let lost = all(&stage, &deposits).await.into_iter().filter(Outcome::is_losing);
+    assert!(lost.map(|outcome| outcome.judgement.lost).all(|lost| lost == money("-10.00")));
+}
+
+/// Beside one that overwrites, a strategy that promises Always may lose, but never overwrites. What keeps operations
+/// apart in one process does so no longer in two.
+#[tokio::test(flavor = "multi_thread")]
+async fn mixed_strategies_and_two_instances_keep_their_promises() {
+    for database in Database::each() {
+        let (one, two) = (stage(&database, 1).await, stage(&database, 2).await);
+        for row in REGISTRY.iter().filter(|row| row.guarantee == Guarantee::Always) {
+            let mixed = scene(&[named("none"), row], 1);
+            let outcomes = all(&one, &mixed).await;
+            assert!(outcomes.iter().any(Outcome::is_losing), "{}", row.name);
+            for outcome in outcomes {
+                assert_eq!(outcome.broken_promise(&mixed), None, "{}", outcome.token(&mixed));
+            }
+            let apart = scene(&[row, row], 2);
+            let outcomes = all(&two, &apart).await;
+            assert!(outcomes.iter().any(|outcome| outcome.blocked) && !outcomes.iter().any(Outcome::is_losing));
+        }
+        let mutexes = scene(&[named("mutex"); 2], 2);
+        let outcomes = all(&two, &mutexes).await;
+        assert!(outcomes.iter().any(Outcome::is_losing));
+        assert!(outcomes.iter().all(|outcome| outcome.broken_promise(&mutexes).is_none()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_plays_the_same_again_and_an_impossible_step_is_refused() {
+    for database in Database::each() {
+        let stage = stage(&database, 1).await;
+        let text = "zbl1:none+none:100.00:10.00+10.00:i1:r1c1r2c2w1w2k1k2";
+        let token: Token = text.parse().unwrap();
+        for _ in 0..20 {
+            let outcome = explore::replay(&stage, &token).await.unwrap();
+            assert_eq!(outcome.token(&token.scene).to_string(), text);
+            assert_eq!((outcome.is_losing(), outcome.balance), (true, money("90.00")));
+            assert!(outcome.blocked && outcome.race().is_some());
+        }
+        let impossible: Token = "zbl1:none+none:100.00:10.00+10.00:i1:r1c1r2c2w1w2k2".parse().unwrap();
+        let refused = explore::replay(&stage, &impossible).await.unwrap_err().to_string();
+        assert!(refused.contains("k2") && refused.contains("possible are: k1"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_operations_are_sampled_as_the_seed_says() {
+    let stage = stage(&Database::sqlite(), 1).await;
+    let (scene, bounds) = (scene(&[named("none"); 3], 1), Bounds { limit: 20, seed: 7 });
+    let mut samples = Vec::new();
+    for _ in 0..2 {
+        let mut schedules = Vec::new();
+        let explored = explore::explore(&stage, &scene, bounds, |found| {
+            match found {
+                Found::Outcome(outcome) => schedules.push(outcome.schedule.to_string()),
+                Found::TooMany => schedules.clear(),
+            }
+            Onward::Continue
+        });
+        let Coverage::Sample { seed: 7, of_about } = explored.await.unwrap().coverage else { panic!("not a sample") };
+        assert!(of_about > 1000.0, "{of_about}");
+        assert_eq!(schedules.iter().collect::<BTreeSet<_>>().len(), 20);
+        samples.push(schedules);
+    }
+    assert_eq!(samples[0], samples[1]);
+}
+
+/// An operation dies at any point, and the rest goes on: nothing a client was told is lost, and what nobody was told is
+/// settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn crashes_lose_nothing_and_leave_nothing_unknown() {
+    for database in Database::each() {
+        let (one, two) = (stage(&database, 1).await, stage(&database, 2).await);
+        for (name, instances) in [("mutex", 1), ("optimistic", 1), ("serializable", 1), ("batched", 1), ("batched", 2)]
+        {
+            let crashing = Scene { crashes: Crashes::One, ..scene(&[named(name); 2], instances) };
+            let outcomes = all(if instances == 1 { &one } else { &two }, &crashing).await;
+            let (mut succeeded, mut voided) = (0, 0);
+            for outcome in &outcomes {
+                assert_eq!(outcome.broken_promise(&crashing), None, "{}", outcome.token(&crashing));
+                let applied = outcome.calls.iter().filter(|call| match call.answer {
+                    Answer::Acknowledged(_) => true,
+                    Answer::UnknownThenSucceeded => {
+                        succeeded += 1;
+                        true
+                    }
+                    Answer::UnknownThenVoided => {
+                        voided += 1;
+                        false
+                    }
+                    Answer::Refused(_) => false,
+                });
+                let left = 10_000 - 1_000 * i64::try_from(applied.count()).unwrap();
+                assert_eq!(outcome.balance.minor(), left, "{}", outcome.token(&crashing));
+            }
+            assert!(succeeded > 0 && voided > succeeded, "{name}: {succeeded}, {voided}");
         }
     }
 }
