@@ -74,6 +74,7 @@ impl Error {
             | Reason::InvalidPage
             | Reason::InvalidResume
             | Reason::InvalidAttack
+            | Reason::InvalidSchedule
             | Reason::InvalidInterval
             | Reason::UnknownStrategy
             | Reason::RequestIdReused

@@ -25,6 +25,8 @@ pub enum Reason {
     InvalidResume,
     /// The attack asked for is larger than the lab allows, or not one.
     InvalidAttack,
+    /// The schedule cannot be played, or the step not be taken now.
+    InvalidSchedule,
     /// The interval is too short or not a duration.
     InvalidInterval,
     /// No strategy has that name.
@@ -67,13 +69,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
         Self::InvalidPage,
         Self::InvalidResume,
         Self::InvalidAttack,
+        Self::InvalidSchedule,
         Self::InvalidInterval,
         Self::UnknownStrategy,
         Self::RequestIdReused,
@@ -104,6 +107,7 @@ impl Reason {
             Self::InvalidPage => "INVALID_PAGE",
             Self::InvalidResume => "INVALID_RESUME",
             Self::InvalidAttack => "INVALID_ATTACK",
+            Self::InvalidSchedule => "INVALID_SCHEDULE",
             Self::InvalidInterval => "INVALID_INTERVAL",
             Self::UnknownStrategy => "UNKNOWN_STRATEGY",
             Self::RequestIdReused => "REQUEST_ID_REUSED",

@@ -29,7 +29,7 @@ use crate::{
     http,
     ledger::{self, Ledger},
     listeners::{Addresses, Listeners},
-    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
+    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Schedules, Watch, note_deadline},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -88,7 +88,13 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        Self::with_gates(config, None).await
+        // Only the lab holds operations.
+        let addresses = [config.grpc_addr.ip(), config.http_addr.ip()];
+        let gates = match LabAccess::of(&addresses, config.lab_token.clone()) {
+            LabAccess::Disabled => None,
+            LabAccess::Open | LabAccess::Token(_) => Some(Arc::default()),
+        };
+        Self::with_gates(config, gates).await
     }
 
     /// The same with the lab's gates in place.
@@ -184,6 +190,7 @@ impl App {
             started: self.started,
             stopping: stopping.clone(),
             attacks: Arc::new(Semaphore::new(1)),
+            schedules: Schedules::default(),
         };
         let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         Handlers {

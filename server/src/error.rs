@@ -109,4 +109,6 @@ pub enum InvalidReason {
     Interval,
     /// Larger than the lab allows, or not an attack.
     Attack,
+    /// Not a schedule, or a step that cannot be taken now.
+    Schedule,
 }

@@ -21,7 +21,7 @@ pub use self::{
     outcome::{Answer, Call, Outcome},
     play::{Play, Position},
     run::{Conclusion, Exploration, Keep},
-    schedule::{Act, Crashes, Malformed, OPERATIONS_MOST, Part, Scene, Schedule, Step, Token},
+    schedule::{Act, Crashes, Malformed, OPERATIONS_MOST, Part, Scene, Schedule, Step, Token, money},
     search::{Bounds, Coverage, Explored, Found, Onward, explore, replay},
     stage::Stage,
 };

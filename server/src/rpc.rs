@@ -13,7 +13,7 @@ mod timeline;
 pub use self::{
     account::AccountRpc,
     facade::router as facade,
-    lab::{Lab, LabAccess, LabRpc},
+    lab::{Lab, LabAccess, LabRpc, Schedules},
     timeline::Watch,
 };
 pub(crate) use self::{

@@ -21,6 +21,7 @@ use crate::{
     error,
     gate::{PHASES, Place, Point, Script},
     ledger::{Fate, Ledger, Resolve},
+    timeline::Event,
 };
 
 /// How often it is looked whether operations are at rest when none of them says so itself by moving.
@@ -49,6 +50,8 @@ pub struct Play {
     user_id: i64,
     /// The timeline's sequence when it began.
     began: u64,
+    /// The one up to which it was told.
+    told: u64,
     actors: Vec<Actor>,
     steps: Vec<Step>,
     /// Those that were blocked when all were last at rest.
@@ -118,6 +121,7 @@ impl Play {
             scene: scene.clone(),
             user_id,
             began,
+            told: began,
             actors: actors.collect(),
             steps: Vec::new(),
             blocked: Vec::new(),
@@ -163,6 +167,19 @@ impl Play {
     /// The account.
     pub const fn user_id(&self) -> i64 {
         self.user_id
+    }
+
+    /// The request ids of the operations, in their order.
+    pub fn request_ids(&self) -> impl Iterator<Item = Uuid> {
+        self.actors.iter().map(|actor| actor.change.request_id)
+    }
+
+    /// What the operations have done since this was last asked.
+    pub fn events(&mut self) -> Vec<Event> {
+        let until = self.stage.timeline().newest();
+        let events = self.stage.timeline().retained(self.told, self.user_id);
+        self.told = until;
+        events.take_while(|(sequence, _)| *sequence <= until).map(|(_, event)| event).collect()
     }
 
     /// Takes a step, and returns when all operations are at rest again.

@@ -134,7 +134,7 @@ impl Schedule {
     }
 
     /// Whether it holds points that only a schedule with crashes has.
-    fn has_crash_points(&self) -> bool {
+    pub fn has_crash_points(&self) -> bool {
         self.0.iter().any(|step| matches!(step.act, Act::Crash | Act::Pass(Point::Answer)))
     }
 }

@@ -220,7 +220,7 @@ fn state(state: account::State) -> v1::State {
     v1::State { balance: state.balance.to_string(), version: state.version }
 }
 
-const fn phase(phase: Phase) -> v1::Phase {
+pub(super) const fn phase(phase: Phase) -> v1::Phase {
     match phase {
         Phase::LockWait => v1::Phase::LockWait,
         Phase::Read => v1::Phase::Read,

@@ -2,6 +2,7 @@
 
 mod access;
 mod attack;
+mod schedule;
 mod snapshot;
 
 use std::{
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 use zbl_proto::v1::{self, lab_service_server::LabService};
 
-pub use self::access::LabAccess;
+pub use self::{access::LabAccess, schedule::Schedules};
 use super::{account::answer, convert, deadline::within, status::status};
 use crate::{error::Error, ledger::Ledger};
 
@@ -43,6 +44,8 @@ pub struct Lab {
     pub stopping: watch::Receiver<bool>,
     /// One attack at a time: two would measure each other.
     pub attacks: Arc<Semaphore>,
+    /// The schedule being played.
+    pub schedules: Schedules,
 }
 
 impl LabRpc {
@@ -90,6 +93,26 @@ impl LabService for LabRpc {
         let lab = self.enter(&request)?;
         let steps = attack::start(lab, request.get_ref()).map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(steps)))
+    }
+
+    type RunScheduleStream = Answers<v1::RunScheduleResponse>;
+
+    async fn run_schedule(
+        &self,
+        request: Request<v1::RunScheduleRequest>,
+    ) -> Result<Response<Self::RunScheduleStream>, Status> {
+        let lab = self.enter(&request)?;
+        let events = schedule::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn advance_schedule(
+        &self,
+        request: Request<v1::AdvanceScheduleRequest>,
+    ) -> Result<Response<v1::AdvanceScheduleResponse>, Status> {
+        let lab = self.enter(&request)?;
+        let step = lab.schedules.advance(request.get_ref()).await.map_err(|error| status(&error))?;
+        Ok(Response::new(v1::AdvanceScheduleResponse { step: Some(step) }))
     }
 
     async fn clear_timeline(

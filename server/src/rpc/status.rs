@@ -76,6 +76,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::Resume => Reason::InvalidResume,
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
+                InvalidReason::Schedule => Reason::InvalidSchedule,
             },
         ),
         Error::Refused(refusal) => match refusal {

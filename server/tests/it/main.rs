@@ -12,6 +12,7 @@ mod explore;
 mod facade;
 mod idempotency;
 mod lab;
+mod run_schedule;
 mod schedules;
 mod stalls;
 mod stream;

@@ -293,6 +293,19 @@ impl LabService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
+    type RunScheduleStream = tokio_stream::Empty<Result<RunScheduleResponse, Status>>;
+
+    async fn run_schedule(&self, _: Request<RunScheduleRequest>) -> Result<Response<Self::RunScheduleStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    async fn advance_schedule(
+        &self,
+        _: Request<AdvanceScheduleRequest>,
+    ) -> Result<Response<AdvanceScheduleResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
     async fn clear_timeline(
         &self,
         _: Request<ClearTimelineRequest>,

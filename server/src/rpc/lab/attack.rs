@@ -10,6 +10,7 @@ use zbl_loadgen::{
     attack::{self, Attack, AttackError, Patience, Progress, Stopper},
     pacer::Pacer,
     report::Report,
+    verdict::Verdict,
     workload::Workload,
 };
 use zbl_proto::v1::{self, run_attack_response::Step};
@@ -163,8 +164,15 @@ fn signed(value: u64) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
 }
 
+pub(super) const fn verdict(verdict: Verdict) -> v1::Verdict {
+    match verdict {
+        Verdict::Clean => v1::Verdict::Clean,
+        Verdict::Lost => v1::Verdict::Lost,
+        Verdict::Inconclusive => v1::Verdict::Inconclusive,
+    }
+}
+
 fn result(report: &Report) -> v1::AttackResult {
-    use zbl_loadgen::verdict::Verdict;
     let lost_updates = report.lost_updates.iter().take(LOST_UPDATES_TOLD).map(|pair| v1::LostUpdate {
         victim_request_id: pair.victim.request_id.to_string(),
         victim_version: pair.victim.version,
@@ -176,12 +184,7 @@ fn result(report: &Report) -> v1::AttackResult {
         user_id: report.user_id,
         strategy: report.strategy.clone(),
         guarantee: report.guarantee.into(),
-        verdict: match report.verdict {
-            Verdict::Clean => v1::Verdict::Clean,
-            Verdict::Lost => v1::Verdict::Lost,
-            Verdict::Inconclusive => v1::Verdict::Inconclusive,
-        }
-        .into(),
+        verdict: verdict(report.verdict).into(),
         opening_balance: report.opening.to_string(),
         final_balance: report.last.to_string(),
         acknowledged: signed(report.acknowledged.count),
