@@ -20,7 +20,8 @@ pub enum Error {
         /// What the last one met.
         reason: String,
     },
-    /// The caller's deadline passed while the change waited for its turn. Nothing was changed, and nothing will be.
+    /// The caller's deadline passed while the change waited for its turn. This call changed nothing and will not; an earlier
+    /// one under the same id may have.
     #[error("the deadline passed before the change was begun; it was dropped")]
     Expired,
     /// The strategy needs a server that is not configured. Nothing was changed.

@@ -204,6 +204,9 @@ impl Ledger {
         change: Change,
         strategy: Option<&'static Row>,
     ) -> Result<Receipt, Error> {
+        if deadline.is_some_and(|deadline| deadline <= time::Instant::now()) {
+            return Err(Error::Expired);
+        }
         let row = strategy.unwrap_or(self.default_strategy);
         let caller = Caller(Arc::default());
         let claim = Arc::clone(&caller.0);

@@ -99,8 +99,9 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<Streaming<v1::DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
-        let answers =
-            deduct_stream::answer(Arc::clone(&self.ledger), request.into_inner(), self.watch.stopping.clone());
+        let deadline = answer_by(request.extensions());
+        let (ledger, stopping) = (Arc::clone(&self.ledger), self.watch.stopping.clone());
+        let answers = deduct_stream::answer(ledger, request.into_inner(), deadline, stopping);
         Ok(Response::new(answers))
     }
 

@@ -19,7 +19,7 @@ struct Deadline {
     answer_by: Instant,
 }
 
-/// Notes the deadline of a call whose head has just arrived, for [`within`]. An interceptor in front of every service;
+/// Notes the deadline of a call whose head has just arrived, for [`within`] and [`answer_by`]. An interceptor in front of every service;
 /// it turns nobody away.
 pub(crate) fn note_deadline(mut call: Request<()>) -> Result<Request<()>, Status> {
     if let Some(timeout) = timeout(call.metadata())

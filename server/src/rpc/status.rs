@@ -18,10 +18,9 @@ const RETRY_CONTENDED: Duration = Duration::from_millis(20);
 /// When to come back after overload: long enough for a queue of work to drain.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
 
-/// The status of an error. Failures that an operator should know of are logged here, and nowhere else.
-pub(super) fn status(error: &Error) -> Status {
-    let (code, reason) = code_and_reason(error);
-    let reason = reason.as_str();
+/// Logs a failure, as loudly as an operator should know of it: once, where it is answered.
+pub(super) fn log(error: &Error) {
+    let reason = code_and_reason(error).1.as_str();
     match error {
         Error::Bug(_) => tracing::error!(reason, "{error}"),
         Error::BackendDown(_) | Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
@@ -29,6 +28,13 @@ pub(super) fn status(error: &Error) -> Status {
         }
         _ => tracing::debug!(reason, "{error}"),
     }
+}
+
+/// The status of an error, which is logged with it.
+pub(super) fn status(error: &Error) -> Status {
+    log(error);
+    let (code, reason) = code_and_reason(error);
+    let reason = reason.as_str();
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, metadata(error));
     match error {
         Error::Invalid(Invalid { field, description, .. }) => {

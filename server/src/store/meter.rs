@@ -18,22 +18,22 @@ pub(super) struct Meter {
 /// A reading of the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Statements sent and answered; for an embedded database, calls into the library.
+    /// Statements sent; for an embedded database, calls into the library.
     pub round_trips: u64,
-    /// Transactions committed.
+    /// Transactions whose commit was answered.
     pub commits: u64,
-    /// Transactions rolled back, or lost with their link.
+    /// Transactions that ended otherwise: rolled back, or lost with their link, at their commit perhaps.
     pub rollbacks: u64,
     /// How long transactions held row locks, or the only writer, added up: from the answer that brought the first lock
-    /// to the answer that ended the transaction.
+    /// to the end of the transaction.
     pub locks_held: Duration,
 }
 
-/// Since when a transaction holds locks.
+/// Since when a transaction holds locks, if it does.
 #[derive(Debug, Default)]
-pub(super) struct Held(Option<Instant>);
+pub(super) struct LockedSince(Option<Instant>);
 
-impl Held {
+impl LockedSince {
     /// A statement that locks was answered.
     pub(super) fn locked(&mut self) {
         self.0.get_or_insert_with(Instant::now);
@@ -45,18 +45,18 @@ impl Meter {
         self.round_trips.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(super) fn committed(&self, held: &Held) {
+    pub(super) fn committed(&self, since: &LockedSince) {
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.released(held);
+        self.released(since);
     }
 
-    pub(super) fn rolled_back(&self, held: &Held) {
+    pub(super) fn rolled_back(&self, since: &LockedSince) {
         self.rollbacks.fetch_add(1, Ordering::Relaxed);
-        self.released(held);
+        self.released(since);
     }
 
-    fn released(&self, held: &Held) {
-        let held_ns = held.0.map_or(0, |since| u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    fn released(&self, since: &LockedSince) {
+        let held_ns = since.0.map_or(0, |began| u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
         self.locks_held_ns.fetch_add(held_ns, Ordering::Relaxed);
     }
 

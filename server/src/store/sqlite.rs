@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     AccountWrite, BlindWrite, Error, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock, Store,
     Transaction, Work,
-    meter::{Held, Meter},
+    meter::{LockedSince, Meter},
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
 };
@@ -166,7 +166,7 @@ impl Store for SqliteStore {
             writer: Arc::clone(&self.writer),
             waiting: Arc::clone(&self.waiting),
             meter: Arc::clone(&self.meter),
-            held: Held::default(),
+            locked_since: LockedSince::default(),
             lock_wait: self.lock_wait,
             begun: None,
         })
@@ -232,7 +232,7 @@ struct SqliteTransaction {
     writer: Arc<Mutex<SqliteConnection>>,
     waiting: Arc<AtomicUsize>,
     meter: Arc<Meter>,
-    held: Held,
+    locked_since: LockedSince,
     lock_wait: Duration,
     begun: Option<Writer>,
 }
@@ -254,7 +254,7 @@ impl SqliteTransaction {
                 }
                 begun => {
                     self.meter.round_trips(1);
-                    self.held.locked();
+                    self.locked_since.locked();
                     return begun.map(|()| writer);
                 }
             }
@@ -388,20 +388,23 @@ impl Transaction for SqliteTransaction {
         let Some(writer) = self.begun.take() else { return Ok(()) };
         self.meter.round_trips(1);
         // A COMMIT that fails (disk full, I/O error) may or may not have reached the log.
-        blocking(writer, |c| c.batch_execute("COMMIT")).await.1.map_err(|error| match error {
+        let Err(error) = blocking(writer, |c| c.batch_execute("COMMIT")).await.1 else {
+            self.meter.committed(&self.locked_since);
+            return Ok(());
+        };
+        self.meter.rolled_back(&self.locked_since);
+        Err(match error {
             Error::Contended(text) => Error::Contended(text),
             other => Error::CommitLost(other.to_string()),
-        })?;
-        self.meter.committed(&self.held);
-        Ok(())
+        })
     }
 
     async fn rollback(mut self: Box<Self>) {
         if let Some(writer) = self.begun.take() {
             self.meter.round_trips(1);
-            self.meter.rolled_back(&self.held);
             // Where it fails the drop of the writer tries it once more.
             let _ = blocking(writer, |c| c.batch_execute("ROLLBACK")).await;
+            self.meter.rolled_back(&self.locked_since);
         }
     }
 }

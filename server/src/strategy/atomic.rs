@@ -45,9 +45,6 @@ async fn write(operation: &Operation, transaction: &mut dyn Transaction) -> Resu
     let State { balance, version } = operation.existing(transaction.read(change.user_id, RowLock::None).await?)?;
     match matched {
         Matched::Yes => operation.journal(transaction, version - 1, balance).await,
-        Matched::No => {
-            change.decide(balance)?;
-            Err(Failure::Overtaken("the balance changed between the refused update and the look at it"))
-        }
+        Matched::No => Err(operation.unmatched(balance)),
     }
 }

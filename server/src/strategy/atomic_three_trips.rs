@@ -46,9 +46,6 @@ async fn write(operation: &Operation, transaction: &mut dyn Transaction) -> Resu
     let (matched, state) = operation.existing(added)?;
     match matched {
         Matched::Yes => Ok(state),
-        Matched::No => {
-            change.decide(state.balance)?;
-            Err(Failure::Overtaken("the balance changed between the refused update and the look at it"))
-        }
+        Matched::No => Err(operation.unmatched(state.balance)),
     }
 }

@@ -15,6 +15,7 @@
 //! Source: group commit, DeWitt et al., "Implementation Techniques for Main Memory Database Systems", 1984.
 
 mod committer;
+mod parked;
 mod plan;
 
 use std::{
@@ -31,7 +32,10 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use tokio::{
     runtime,
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
 };
 
 use self::committer::Committer;
@@ -91,8 +95,16 @@ impl Tally {
         self.queued_ns.fetch_add(u64::try_from(queued.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// A batch came to an answer.
+    /// So many jobs that were taken have to wait again: others have locked their account.
+    fn deferred(&self, jobs: usize) {
+        self.waiting.fetch_add(jobs as u64, Ordering::SeqCst);
+    }
+
+    /// A batch came to so many answers.
     fn answered(&self, changes: usize) {
+        if changes == 0 {
+            return;
+        }
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.changes.fetch_add(changes as u64, Ordering::Relaxed);
         self.largest.fetch_max(changes as u64, Ordering::Relaxed);
@@ -109,8 +121,8 @@ impl Batched {
         let (queues, committers): (Vec<_>, Vec<_>) = (0..COMMITTERS)
             .map(|_| {
                 let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
-                let committer = Committer { bench: Arc::clone(bench), tally: Arc::clone(&tally) };
-                (queue, Arc::new(committer).run(jobs))
+                let committer = Arc::new(Committer::new(Arc::clone(bench), Arc::clone(&tally)));
+                (queue, committer.run(jobs))
             })
             .unzip();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
@@ -132,9 +144,14 @@ impl Strategy for Batched {
         let since = operation.bench().timeline.now();
         let job = Job { operation: operation.clone(), since, answer };
         self.tally.waiting.fetch_add(1, Ordering::SeqCst);
-        if self.queue(operation.change.user_id).try_send(job).is_err() {
+        if let Err(refused) = self.queue(operation.change.user_id).try_send(job) {
             self.tally.waiting.fetch_sub(1, Ordering::SeqCst);
-            return Err(store::Error::Exhausted(format!("{QUEUE_LENGTH} changes are queued already")).into());
+            return Err(match refused {
+                TrySendError::Full(_) => {
+                    store::Error::Exhausted(format!("{QUEUE_LENGTH} changes are queued already")).into()
+                }
+                TrySendError::Closed(_) => store::Error::Unexpected("the committer is gone".to_owned()).into(),
+            });
         }
         // A committer that ended without an answer was cut off in the middle: whether it had committed is not known.
         answered.await.unwrap_or_else(|_| Err(store::Error::CommitLost("the committer ended".to_owned()).into()))

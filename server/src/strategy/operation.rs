@@ -221,6 +221,14 @@ impl Operation {
         self.phase(Phase::Compute, decide).await
     }
 
+    /// Why an addition within bounds matched nothing, given the balance found afterwards.
+    pub fn unmatched(&self, balance: Money) -> Failure {
+        match self.change.decide(balance) {
+            Err(refusal) => refusal.into(),
+            Ok(_) => Failure::Overtaken("the balance changed between the refused update and the look at it"),
+        }
+    }
+
     /// A transaction, begun by its first statement.
     pub fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
         self.bench.store.transaction(isolation)

@@ -125,6 +125,7 @@ async fn what_is_given_up_while_queued_is_dropped_and_what_has_begun_is_not() {
         let going = call(&bench, goes, batched());
         until("both are queued", async || bench.ledger.waiting() == 2).await;
         going.abort();
+        assert!(going.await.unwrap_err().is_cancelled());
         let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
         let expired = bench.ledger.apply_by(Some(deadline), expires, Some(batched())).await;
         assert!(matches!(expired, Err(Error::Expired)), "{expired:?}");
@@ -135,6 +136,7 @@ async fn what_is_given_up_while_queued_is_dropped_and_what_has_begun_is_not() {
         let beginning = call(&bench, begun, batched());
         gate.arrived().await;
         beginning.abort();
+        assert!(beginning.await.unwrap_err().is_cancelled());
         gate.release();
         bench.ledger.drained().await;
 
@@ -156,7 +158,7 @@ async fn a_deadline_tells_waiting_from_begun_whatever_the_strategy() {
     let (begun, waits) = (deduction(user_id), deduction(user_id));
     let gate = bench.gates.hold(begun.request_id, Phase::Write);
     let by = |change: Change| {
-        let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_millis(100));
+        let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_secs(1));
         tokio::spawn(async move { ledger.apply_by(Some(deadline), change, Some(mutex)).await })
     };
     let first = by(begun);
@@ -199,15 +201,96 @@ async fn a_locked_account_does_not_stall_the_others() {
     gate.arrived().await;
 
     let (waits, goes) = (deduction(locked), deduction(free));
-    let mut calls = in_one_batch(&bench, &[waits, goes]).await;
+    let mut calls = in_one_batch(&bench, &[waits, waits, goes]).await;
     let goes = calls.pop().unwrap().await.unwrap().unwrap();
     assert_eq!(goes.balance, money("990.00"));
-    let waits = calls.pop().unwrap();
-    assert!(!waits.is_finished(), "it was answered under another's lock");
+    assert!(calls.iter().all(|call| !call.is_finished()), "one was answered under another's lock");
     gate.release();
     assert_eq!(holding.await.unwrap().unwrap().version, 2);
-    let waits = waits.await.unwrap().unwrap();
-    assert_eq!((waits.version, waits.version_before, waits.attempts), (3, 2, 1));
+    let waited = futures::future::join_all(calls).await.into_iter().map(|call| call.unwrap().unwrap());
+    let (replays, firsts): (Vec<_>, Vec<_>) = waited.partition(Receipt::is_replay);
+    assert_eq!((replays.len(), replays[0].version), (1, 3), "the same request twice is applied once");
+    assert_eq!((firsts[0].version, firsts[0].version_before, firsts[0].attempts), (3, 2, 1));
+    // The one that kept the committer busy, the free one, and the locked one twice: each in one batch.
+    assert_eq!(bench.ledger.batches().changes, 4);
+}
+
+/// Many batches find the same account locked. One of them waits for it; the others have connections to work with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_account_takes_one_connection_however_many_come() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &["--pool-size", "2"]).await;
+    let (locked, free) = (account(&bench, 1, "1000.00").await, account(&bench, 2, "1000.00").await);
+    let holder = deduction(locked);
+    let gate = bench.gates.hold(holder.request_id, Phase::Write);
+    let holding = call(&bench, holder, strategy::find("pessimistic").unwrap());
+    gate.arrived().await;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.push(call(&bench, deduction(locked), batched()));
+        // Each of them comes in a batch of its own, with one that is not locked.
+        assert!(bench.ledger.apply(deduction(free), Some(batched())).await.is_ok());
+    }
+    assert!(waiting.iter().all(|call| !call.is_finished()));
+    gate.release();
+    holding.await.unwrap().unwrap();
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!((bench.balance(locked).await, bench.balance(free).await), (money("930.00"), money("940.00")));
+    // Six that were free; the first that was not, and then all who had come meanwhile.
+    let batches = bench.ledger.batches();
+    assert_eq!((batches.batches, batches.changes), (6 + 2, 12));
+}
+
+/// A row that the database refuses for a reason nobody foresaw fails alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poisoned_row_fails_alone() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    let poison = "ALTER TABLE entries ADD CONSTRAINT poison CHECK (delta <> -6.66)";
+    test_support::query(&database.url, poison).unwrap();
+    let (one, other) = (account(&bench, 1, "1000.00").await, account(&bench, 2, "1000.00").await);
+    let poisoned = Change { amount: money("6.66"), ..deduction(one) };
+    let calls = in_one_batch(&bench, &[deduction(one), poisoned, deduction(one), deduction(other)]).await;
+    let answers: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert!(matches!(answers[1], Err(Error::Bug(_))), "{:?}", answers[1]);
+    assert!([0, 2, 3].iter().all(|at| answers[*at].is_ok()), "{answers:?}");
+    assert_eq!((bench.balance(one).await, bench.balance(other).await), (money("980.00"), money("990.00")));
+    assert_eq!(bench.ledger.apply(deduction(one), Some(batched())).await.unwrap().balance, money("970.00"));
+}
+
+/// Beyond a committer's queue there is an answer at once, and nothing of it happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_overload() {
+    let database = Database::sqlite();
+    let bench = Bench::open(&database.url, &[]).await;
+    let user_id = account(&bench, 1, "1000000.00").await;
+    let busy = Busy::committer(&bench).await;
+    let calls: Vec<Call> = (0..4050).map(|_| call(&bench, deduction(user_id), batched())).collect();
+    until("what does not fit is answered", async || calls.iter().filter(|call| call.is_finished()).count() == 50).await;
+    busy.release().await;
+    let answers = futures::future::join_all(calls).await.into_iter().map(Result::unwrap);
+    let (applied, refused): (Vec<_>, Vec<_>) = answers.partition(Result::is_ok);
+    assert!(refused.iter().all(|answer| matches!(answer, Err(Error::Overloaded(_)))), "{:?}", refused[0]);
+    assert_eq!((applied.len(), refused.len()), (4000, 50));
+    assert_eq!(bench.balance(user_id).await, money("960000.00"));
+}
+
+/// A deadline that had passed before the call arrived begins nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_in_the_past_begins_nothing() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        let user_id = bench.account("1000.00").await;
+        let past = tokio::time::Instant::now();
+        for row in strategy::REGISTRY {
+            let late = bench.ledger.apply_by(Some(past), deduction(user_id), Some(row)).await;
+            assert!(matches!(late, Err(Error::Expired)), "{}: {late:?}", row.name);
+        }
+        bench.ledger.drained().await;
+        assert_eq!(bench.journal(user_id).await.len(), 1);
+    }
 }
 
 /// Two instances and every other strategy on one hot account, each with its own committers: nothing is lost.

@@ -6,9 +6,12 @@ use zbl_proto::v1::{
     ClearTimelineRequest, GapReason, GetBalanceRequest, GetStatusRequest, RunAttackRequest, StreamTimelineRequest,
     Verdict, WatchStatusRequest, run_attack_response::Step, stream_timeline_response::Event,
 };
-use zbl_server::strategy::{Guarantee, REGISTRY};
+use zbl_server::{
+    account::Change,
+    strategy::{self, Guarantee, REGISTRY},
+};
 
-use crate::app::{Database, Served, deduction, until};
+use crate::app::{Database, Served, deduction, money, until};
 
 /// A small attack that can pay for half of what it asks.
 fn attack(strategy: &str) -> RunAttackRequest {
@@ -83,16 +86,29 @@ async fn the_status_is_a_snapshot_and_can_be_watched() {
     let database = Database::sqlite();
     let served = Served::start(&database.url, &["--instance", "here"]).await;
     let user_id = served.bench.account("100.00").await;
-    served.bench.ledger.apply(deduction(user_id), None).await.unwrap();
+    let [pessimistic, batched] = ["pessimistic", "batched"].map(|name| strategy::find(name).ok());
+    served.bench.ledger.apply(deduction(user_id), pessimistic).await.unwrap();
+    served.bench.ledger.apply(deduction(user_id), batched).await.unwrap();
+    let too_much = Change { amount: money("500.00"), ..deduction(user_id) };
+    served.bench.ledger.apply(too_much, pessimistic).await.unwrap_err();
 
     let status = served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
     assert_eq!((status.instance.as_str(), status.store.as_str(), status.in_flight), ("here", "sqlite", 0));
     assert_eq!(status.strategies.len(), REGISTRY.len());
     let work = status.work.unwrap();
-    assert!(work.round_trips > 0 && work.commits > 0 && work.locks_held.unwrap().nanos > 0, "{work:?}");
-    assert_eq!(status.batches.unwrap().batches, 0);
+    assert!(work.round_trips > 0 && work.locks_held.unwrap().nanos > 0, "{work:?}");
+    // The opening and two deductions; the refused one, and the look whether it was a repeat.
+    let (acknowledged, attempts) = (work.acknowledged, work.attempts);
+    assert_eq!((work.commits, work.rollbacks, acknowledged, attempts), (3, 2, 2, 3));
+    let batches = status.batches.unwrap();
+    assert_eq!((batches.batches, batches.changes, batches.largest, batches.waiting), (1, 1, 1, 0));
+    assert!(batches.queued.unwrap().nanos > 0);
     let timeline = status.timeline.unwrap();
-    assert_eq!((timeline.newest_sequence, timeline.retained), (4, 4), "read, compute, write, commit");
+    assert_eq!(
+        (timeline.newest_sequence, timeline.retained),
+        (10, 10),
+        "two of four phases, one refused in the second"
+    );
 
     let interval = |nanos| WatchStatusRequest { interval: Some(prost_types::Duration { seconds: 0, nanos }) };
     let mut watch = served.lab().watch_status(interval(100_000_000)).await.unwrap().into_inner();

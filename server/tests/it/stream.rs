@@ -1,12 +1,14 @@
 //! `DeductStream`: many deductions over one call.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 use uuid::Uuid;
 use zbl_proto::v1::{DeductRequest, DeductStreamRequest, DeductStreamResponse, deduct_stream_response::Outcome};
+use zbl_server::timeline::Phase;
 
 use crate::app::{Database, Served, money};
 
@@ -75,4 +77,30 @@ async fn answers_come_while_the_stream_is_open_and_a_stop_ends_it() {
     served.ask_to_stop();
     assert!(answers.next().await.is_none(), "the open stream would hold the server");
     served.stopped().await;
+}
+
+/// The stream's deadline is each item's: what has begun is unknown then, and what is queued had no effect.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_the_stream_is_that_of_its_items() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[]).await;
+    let user_id = served.bench.account("100.00").await;
+    let [begun, queued] = [(); 2].map(|()| Uuid::new_v4());
+    let gate = served.bench.gates.hold(begun, Phase::Write);
+    let (items, to_come) = mpsc::channel(2);
+    let mut request = Request::new(ReceiverStream::new(to_come));
+    request.set_timeout(Duration::from_secs(2));
+    let mut account = served.account();
+    let answers = tokio::spawn(async move { account.deduct_stream(request).await.unwrap().into_inner() });
+    items.send(item(user_id, "1.00", &begun.to_string())).await.unwrap();
+    gate.arrived().await;
+    items.send(item(user_id, "1.00", &queued.to_string())).await.unwrap();
+    drop(items);
+    let answers: Vec<_> = answers.await.unwrap().map(Result::unwrap).collect().await;
+    let said: HashMap<_, _> = answers.iter().map(|answer| (answer.request_id.clone(), outcome(answer))).collect();
+    assert_eq!(said[&begun.to_string()], Err("OUTCOME_UNKNOWN"));
+    assert_eq!(said[&queued.to_string()], Err("EXPIRED"));
+    gate.release();
+    served.bench.ledger.drained().await;
+    assert_eq!(served.bench.balance(user_id).await, money("99.00"));
 }

@@ -1,6 +1,7 @@
 //! Statements written out in full: those that write a batch, whose length varies with it, so that preparing them would
-//! cost a round trip each and be of use once; and several in one round trip, which cannot be prepared. Everything in them is a number, a decimal or a hex string made here from typed
-//! values, or a name from the code; no text of a caller gets in.
+//! cost a round trip each and be of use once; and several in one round trip, which cannot be prepared. Everything in them
+//! is a number, a decimal or a hex string made here from typed values, or a name from the code; no text of a caller gets
+//! in.
 
 use std::{
     collections::BTreeMap,

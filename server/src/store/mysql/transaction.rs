@@ -20,7 +20,7 @@ use crate::{
     account::{Entry, Money, NewEntry, State},
     store::{
         AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
-        meter::Held,
+        meter::LockedSince,
         schema::{Exact, Plus, Stored, accounts, entries},
         statements::{self, Kept},
     },
@@ -32,12 +32,12 @@ pub(super) struct MysqlTransaction {
     isolation: Isolation,
     wire: Arc<Wire>,
     lease: Option<Lease>,
-    held: Held,
+    locked_since: LockedSince,
 }
 
 impl MysqlTransaction {
     pub(super) fn new(pool: Pool, wire: Arc<Wire>, isolation: Isolation) -> Self {
-        Self { pool, isolation, wire, lease: None, held: Held::default() }
+        Self { pool, isolation, wire, lease: None, locked_since: LockedSince::default() }
     }
 
     /// The transaction's connection; the first call begins.
@@ -65,7 +65,7 @@ impl MysqlTransaction {
             && let Some(lease) = self.lease.take()
         {
             self.pool.lost(&lease);
-            self.wire.meter.rolled_back(&self.held);
+            self.wire.meter.rolled_back(&self.locked_since);
         }
         error
     }
@@ -75,14 +75,14 @@ impl MysqlTransaction {
         if let Some(lease) = self.lease.take() {
             lease.done();
         }
-        self.wire.meter.committed(&self.held);
+        self.wire.meter.committed(&self.locked_since);
     }
 
     /// What a statement that locks came to.
     fn locked<T>(&mut self, answer: Answer<T>) -> Result<T> {
         match answer {
             Ok(value) => {
-                self.held.locked();
+                self.locked_since.locked();
                 Ok(value)
             }
             Err(error) => Err(self.failed(&error)),
@@ -145,14 +145,17 @@ impl Transaction for MysqlTransaction {
         delta: Money,
         applicable: (Money, Money),
     ) -> Result<Option<(Matched, State)>> {
+        if self.lease.is_some() {
+            return Err(Error::Unexpected("the transaction has begun already".to_owned()));
+        }
         let wire = Arc::clone(&self.wire);
         let lease = self.lease.insert(self.pool.lease().await?);
         let c = lease.connection()?;
         // X.
-        let row = match wire.answered(c.batch_execute(&text::begin_and_add(user_id, delta, applicable))).await {
-            Ok(()) => wire.answered(text::state_and_added(user_id).first::<text::AddedRow>(c)).await.optional(),
-            Err(error) => Err(error),
-        };
+        let begun = wire.answered(c.batch_execute(&text::begin_and_add(user_id, delta, applicable))).await;
+        self.locked(begun)?;
+        let c = self.connection().await?;
+        let row = wire.answered(text::state_and_added(user_id).first::<text::AddedRow>(c)).await.optional();
         let added = |(balance, version, added)| {
             let matched = if added == 0 { Matched::No } else { Matched::Yes };
             (matched, statements::state((balance, version)))
@@ -168,12 +171,14 @@ impl Transaction for MysqlTransaction {
             return Ok(());
         };
         match self.failed(&error) {
+            error @ Error::Lost(_) => Err(Error::CommitLost(error.to_string())),
+            // The engine's own words where it is the COMMIT that failed; what became of it is not known.
+            error if error.to_string().contains("during COMMIT") => Err(Error::CommitLost(error.to_string())),
             // The INSERT was turned away, and what stands behind it was not looked at.
-            error @ (Error::Duplicate(_) | Error::Contended(_)) => {
+            error => {
                 self.rollback().await;
                 Err(error)
             }
-            other => Err(Error::CommitLost(other.to_string())),
         }
     }
 
@@ -243,11 +248,20 @@ impl Transaction for MysqlTransaction {
 
     async fn rollback(mut self: Box<Self>) {
         let Some(mut lease) = self.lease.take() else { return };
-        self.wire.meter.rolled_back(&self.held);
         if let Ok(connection) = lease.connection()
             && self.wire.answered(connection.batch_execute("ROLLBACK")).await.is_ok()
         {
             lease.done();
+        }
+        self.wire.meter.rolled_back(&self.locked_since);
+    }
+}
+
+impl Drop for MysqlTransaction {
+    /// Left without an end: the connection is closed, and the transaction goes with it.
+    fn drop(&mut self) {
+        if self.lease.take().is_some() {
+            self.wire.meter.rolled_back(&self.locked_since);
         }
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Job, ROW, Tally,
+    parked::{Parked, WaitedFor},
     plan::{Decision, Plan, Request, decide},
 };
 use crate::{
@@ -29,8 +30,19 @@ pub(super) const BATCH_MOST: usize = 1000;
 
 /// One of the tasks that commit.
 pub(super) struct Committer {
-    pub(super) bench: Arc<Workbench>,
-    pub(super) tally: Arc<Tally>,
+    bench: Arc<Workbench>,
+    tally: Arc<Tally>,
+    parked: Parked,
+}
+
+/// What failed, and in which phase.
+struct Failed {
+    phase: Phase,
+    error: Error,
+}
+
+fn in_phase(phase: Phase) -> impl Fn(Error) -> Failed {
+    move |error| Failed { phase, error }
 }
 
 /// What is asked of the journal before writing.
@@ -50,20 +62,34 @@ struct Times {
 }
 
 impl Committer {
+    pub(super) fn new(bench: Arc<Workbench>, tally: Arc<Tally>) -> Self {
+        Self { bench, tally, parked: Parked::default() }
+    }
+
     /// Commits until the queue is closed.
     pub(super) async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Job>) {
         let mut jobs = Vec::new();
         // What is there, without waiting for more: a batch fills up while the last one commits.
         while queue.recv_many(&mut jobs, BATCH_MOST).await > 0 {
-            let batch = self.begin(&mut jobs);
+            let batch = self.begin(self.parked.join(std::mem::take(&mut jobs)));
             if !batch.is_empty() {
                 self.commit(batch, IfLocked::Skip).await;
             }
         }
     }
 
+    /// Waits for an account that others have locked, and commits what is parked on it until nothing is.
+    async fn wait_for(self: Arc<Self>, user_id: i64) {
+        while let Some(jobs) = self.parked.take(user_id) {
+            let batch = self.begin(jobs);
+            if !batch.is_empty() {
+                self.commit(batch, IfLocked::Wait).await;
+            }
+        }
+    }
+
     /// Takes over what its callers still want; from here on it runs to its end. The rest is dropped unbegun.
-    fn begin(&self, taken: &mut Vec<Job>) -> Vec<Job> {
+    fn begin(&self, taken: Vec<Job>) -> Vec<Job> {
         let now = self.bench.timeline.now();
         let queued = taken.iter().map(|job| now.saturating_sub(job.since)).sum();
         self.tally.taken(taken.len(), queued);
@@ -80,7 +106,7 @@ impl Committer {
                 }
             }
         };
-        taken.drain(..).filter_map(begin).collect()
+        taken.into_iter().filter_map(begin).collect()
     }
 
     /// Commits the jobs and answers them.
@@ -101,21 +127,22 @@ impl Committer {
                 None => return drop(select_all(jobs.iter_mut().map(|job| Box::pin(job.answer.closed()))).await),
             };
             match failure {
-                Error::Duplicate(_) if look_up == LookUp::Refused => look_up = LookUp::All,
+                Failed { error: Error::Duplicate(_), .. } if look_up == LookUp::Refused => look_up = LookUp::All,
                 // One row is poisoned: singly, only its own change fails.
-                Error::Unexpected(_) if jobs.len() > 1 => {
+                Failed { error: Error::Unexpected(_), .. } if jobs.len() > 1 => {
                     drop(under_way);
                     for job in jobs {
-                        Box::pin(self.commit(vec![job], IfLocked::Wait)).await;
+                        Box::pin(self.commit(vec![job], if_locked)).await;
                     }
                     return;
                 }
                 // Contention and lost links are repeated, and a lost commit is settled, for each change by the ledger.
-                failure => {
+                Failed { phase, error } => {
                     drop(under_way);
+                    let failure = Failure::from(error);
                     for job in jobs {
-                        job.operation.record(Phase::Commit, job.since, Noted::default(), Some(failure_label(&failure)));
-                        let _ = job.answer.send(Err(failure.clone().into()));
+                        job.operation.record(phase, job.since, Noted::default(), Some(failure.label()));
+                        let _ = job.answer.send(Err(failure.clone()));
                     }
                     return;
                 }
@@ -124,7 +151,7 @@ impl Committer {
     }
 
     /// One transaction over all the jobs.
-    async fn attempt(&self, jobs: &[Job], if_locked: IfLocked, look_up: LookUp) -> store::Result<Plan> {
+    async fn attempt(&self, jobs: &[Job], if_locked: IfLocked, look_up: LookUp) -> Result<Plan, Failed> {
         let store = &self.bench.store;
         let mut transaction = match if_locked {
             IfLocked::Skip => store.transaction_apart(Isolation::ReadCommitted),
@@ -139,18 +166,18 @@ impl Committer {
             // Nothing to write: the answers stand on what was read under the locks.
             other => {
                 transaction.rollback().await;
-                return other;
+                return other.map_err(in_phase(Phase::Read));
             }
         };
         self.pass_gates(jobs, Phase::Write).await;
         let write = self.bench.timeline.now();
         if let Err(failure) = transaction.write_many(&plan.entries, &plan.accounts).await {
             transaction.rollback().await;
-            return Err(failure);
+            return Err(in_phase(Phase::Write)(failure));
         }
         self.pass_gates(jobs, Phase::Commit).await;
         let commit = self.bench.timeline.now();
-        transaction.commit().await?;
+        transaction.commit().await.map_err(in_phase(Phase::Commit))?;
         record(jobs, &plan, &Times { lock, write, commit });
         Ok(plan)
     }
@@ -166,10 +193,9 @@ impl Committer {
         }
     }
 
-    /// Answers every job but those whose account was locked by another: they wait for it in a task of their own, one for
-    /// each account, so that the others do not wait with them. There are never more such tasks than changes in flight.
+    /// Answers every job but those whose account was locked by another: they are parked, so that nobody waits with them.
     fn answer(self: &Arc<Self>, jobs: Vec<Job>, plan: Plan, if_locked: IfLocked) {
-        self.tally.answered(jobs.len());
+        let in_batch = jobs.len();
         let mut deferred: BTreeMap<i64, Vec<Job>> = BTreeMap::new();
         let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
         for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {
@@ -183,9 +209,13 @@ impl Committer {
                 let _ = job.answer.send(answer);
             }
         }
-        for jobs in deferred.into_values() {
-            let committer = Arc::clone(self);
-            tokio::spawn(async move { committer.commit(jobs, IfLocked::Wait).await });
+        let put_off = deferred.values().map(Vec::len).sum();
+        self.tally.answered(in_batch - put_off);
+        self.tally.deferred(put_off);
+        for (user_id, jobs) in deferred {
+            if self.parked.park(user_id, jobs) == WaitedFor::NotYet {
+                tokio::spawn(Arc::clone(self).wait_for(user_id));
+            }
         }
     }
 }
@@ -242,8 +272,4 @@ fn record(jobs: &[Job], plan: &Plan, times: &Times) {
         job.operation.record_until(Phase::Write, times.write, times.commit, wrote);
         job.operation.record(Phase::Commit, times.commit, wrote, None);
     }
-}
-
-fn failure_label(failure: &Error) -> &'static str {
-    Failure::Store(failure.clone()).label()
 }

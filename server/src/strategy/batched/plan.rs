@@ -55,7 +55,10 @@ pub(super) fn decide(
     let mut first: HashMap<Request, usize> = HashMap::with_capacity(changes.len());
     for (at, change) in changes.iter().enumerate() {
         let request = (change.user_id, change.request_id);
-        let decision = if let Some(entry) = known.get(&request) {
+        let decision = if !locked.contains_key(&change.user_id) {
+            // Nothing is known of it, not even whether another of the same id comes before it.
+            Decision::NotLocked
+        } else if let Some(entry) = known.get(&request) {
             Decision::Known(entry.clone())
         } else if let Some(&before) = first.get(&request) {
             repeat(changes, before, change)
@@ -149,8 +152,9 @@ mod tests {
 
     #[test]
     fn what_is_not_locked_is_left_alone() {
-        let plan = decide(&[take(9, 1, 10)], &BTreeMap::new(), &HashMap::new(), "batched");
-        assert_eq!(plan.decisions, [Decision::NotLocked]);
+        let twice = [take(9, 1, 10), take(9, 1, 10)];
+        let plan = decide(&twice, &BTreeMap::new(), &HashMap::new(), "batched");
+        assert_eq!(plan.decisions, [Decision::NotLocked, Decision::NotLocked]);
         assert!(plan.entries.is_empty() && plan.accounts.is_empty());
     }
 }
