@@ -7,6 +7,7 @@ mod bench;
 mod checks;
 mod cli;
 mod demo;
+mod explore;
 mod facade;
 mod grpcurl;
 mod kill;
@@ -27,12 +28,17 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
     Part { name: "cli", summary: "exit codes, bad settings, closed pipes", run: cli::run },
     Part { name: "demo", summary: "the demo's own claims, on SQLite and on MariaDB", run: demo::run },
+    Part {
+        name: "explore",
+        summary: "every interleaving of two operations, and the same loss again",
+        run: explore::run,
+    },
     Part {
         name: "two-servers",
         summary: "two servers on one MariaDB: who loses and who does not",
