@@ -67,7 +67,7 @@ pub(super) const DATABASE_URL: Setting = Setting::new(
     "Where accounts are kept: sqlite://PATH or mysql://user:pass@host:port/db",
 );
 pub(super) const STRATEGY: Setting =
-    Setting::new("strategy", "pessimistic", "NAME", "The strategy of requests that name none");
+    Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",

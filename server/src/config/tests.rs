@@ -47,7 +47,7 @@ fn nobody_said_anything() {
     let (config, effective) = Situation::default().resolve().unwrap();
     assert_eq!(config.grpc_addr, "127.0.0.1:50051".parse().unwrap());
     assert_eq!(config.database_url, DatabaseUrl::Sqlite(PathBuf::from("zbl.db")));
-    assert_eq!((config.strategy.as_str(), config.max_attempts, config.pool_size), ("pessimistic", 20, 16));
+    assert_eq!((config.strategy.as_str(), config.max_attempts, config.pool_size), ("batched", 20, 16));
     assert_eq!((config.lock_wait, config.compute_delay), (Duration::from_secs(5), Duration::ZERO));
     assert!(config.demo_account && config.lab_token.is_none());
     assert!(config.instance.ends_with(&format!("-{}", process::id())));

@@ -146,7 +146,7 @@ async fn on_loopback_only_loopback_names_are_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_swimlane_shows_what_happened_until_it_is_cleared() {
     let database = Database::sqlite();
-    let served = Served::start(&database.url, &[]).await;
+    let served = Served::start(&database.url, &["--strategy", "pessimistic"]).await;
     let (user, other) = (served.bench.account("100.00").await, served.bench.account("100.00").await);
     for user in [user, other] {
         request(served.http, "POST /deduct", &format!(r#"{{"user_id":{user},"amount":"1"}}"#)).await;

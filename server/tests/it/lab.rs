@@ -84,7 +84,7 @@ async fn attacks_out_of_bounds_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_is_a_snapshot_and_can_be_watched() {
     let database = Database::sqlite();
-    let served = Served::start(&database.url, &["--instance", "here"]).await;
+    let served = Served::start(&database.url, &["--instance", "here", "--strategy", "pessimistic"]).await;
     let user_id = served.bench.account("100.00").await;
     let [pessimistic, batched] = ["pessimistic", "batched"].map(|name| strategy::find(name).ok());
     served.bench.ledger.apply(deduction(user_id), pessimistic).await.unwrap();

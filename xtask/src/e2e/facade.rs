@@ -117,7 +117,7 @@ fn deduct(curl: &Curl<'_>) -> Result<(), Failure> {
     for (amount, balance, version) in [(r#""10.00""#, "990.00", 2), ("10.00", "980.00", 3), ("0.1", "979.90", 4)] {
         let receipt = curl.deduct(&format!(r#"{{"user_id":1,"amount":{amount}}}"#))?;
         let data = receipt.data()?;
-        ensure(data["version"] == version && data["strategy"] == "pessimistic", || format!("{receipt:?}"))?;
+        ensure(data["version"] == version && data["strategy"] == "batched", || format!("{receipt:?}"))?;
         let stored = curl.get("/balance/1")?;
         ensure(stored.data()?["version"] == version, || format!("{stored:?}"))?;
         // Read off the text: a JSON reader would take 990.00 for 990.

@@ -164,7 +164,7 @@ async fn pages_hold_each_entry_once_and_in_order() {
         assert_eq!((entries[0].version, entries[0].kind(), entries[0].delta.as_str()), (1, EntryKind::Open, "1000.00"));
         for entry in &entries[1..] {
             assert_eq!((entry.kind(), entry.delta.as_str()), (EntryKind::Deduct, "-10.00"));
-            assert_eq!((entry.version_before, entry.strategy.as_str()), (entry.version - 1, "pessimistic"));
+            assert_eq!((entry.version_before, entry.strategy.as_str()), (entry.version - 1, "batched"));
         }
         assert!(entries.iter().all(|entry| entry.create_time.is_some_and(|time| time.seconds > 1_700_000_000)));
         let beyond = page(&served, user_id, 3, "after-version-11").await;

@@ -100,7 +100,7 @@ fn status(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     let is_whole = |status: &Value| {
         let strategies = status["strategies"].as_array().map_or(0, Vec::len);
         let pool = status["pool"]["max"].as_i64().unwrap_or_default();
-        status["store"] == "sqlite" && status["defaultStrategy"] == "pessimistic" && strategies >= 6 && pool > 0
+        status["store"] == "sqlite" && status["defaultStrategy"] == "batched" && strategies >= 6 && pool > 0
     };
     let once = grpcurl.call("LabService/GetStatus", "{}")?;
     ensure(is_whole(&once["status"]), || once.to_string())?;
