@@ -120,9 +120,9 @@ impl Outcome {
         let overwrote = |race: &&Race| {
             self.judgement.lost_updates.iter().any(|lost| lost.overwriter.request_id == race.overwriter.request_id)
         };
-        let races =
+        let mut races =
             self.events.iter().filter_map(|event| if let Event::Race(race) = event { Some(race) } else { None });
-        races.clone().find(overwrote)
+        races.find(overwrote)
     }
 
     /// How it breaks what the strategies of its scene promise.
@@ -138,7 +138,17 @@ impl Outcome {
             || *unattributed != Money::ZERO
             || doubts.iter().any(|doubt| *doubt != Doubt::NothingAcknowledged);
         let unexplained = unexplained.then(|| format!("answers, journal and balance disagree: {:?}", self.judgement));
-        overwriter.or(unexplained)
+        overwriter.or_else(|| self.saved_by_the_key()).or(unexplained)
+    }
+
+    /// Whether an operation was kept from overwriting another by the journal's key alone. That is the second line of
+    /// defence: whose own guard holds never comes so far.
+    fn saved_by_the_key(&self) -> Option<String> {
+        let duplicate = Failure::Store(store::Error::Duplicate(String::new())).label();
+        let mut spans =
+            self.events.iter().filter_map(|event| if let Event::Span(span) = event { Some(span) } else { None });
+        let saved = spans.find(|span| span.failure == Some(duplicate))?;
+        Some(format!("{} was kept from overwriting by the journal's key alone", saved.strategy))
     }
 }
 

@@ -105,10 +105,12 @@ async fn what_promises_always_loses_in_no_schedule() {
     for database in Database::each() {
         let stage = stage(&database, 1).await;
         for row in REGISTRY.iter().filter(|row| row.guarantee != Guarantee::LosesUpdates) {
-            let outcomes = all(&stage, &scene(&[row, row], 1)).await;
+            let scene = scene(&[row, row], 1);
+            let outcomes = all(&stage, &scene).await;
             let count = |what: fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| what(outcome)).count();
             let label = format!("{} on {}: {} schedules", row.name, stage.store_name(), outcomes.len());
             assert_eq!(count(Outcome::is_losing), 0, "{label}");
+            assert!(outcomes.iter().all(|outcome| outcome.broken_promise(&scene).is_none()), "{label}");
             // That they met at all: one waited for the other, or was turned away.
             assert!(count(|outcome| outcome.blocked) > 0 && outcomes.len() > 2, "{label}");
         }
