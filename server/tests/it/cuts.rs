@@ -29,6 +29,10 @@ async fn behind_proxy(url: &str, words: &[&str]) -> (Bench, CutProxy) {
     (Bench::open(&proxy.url(name), words).await, proxy)
 }
 
+/// A strategy that works over the same links as everything else: those of `batched` are its own, and when one of them is
+/// cut, the others still tell what became of the commit.
+const ONE_LINK: [&str; 2] = ["--strategy", "pessimistic"];
+
 const CUTS: [Cut; 2] = [Cut::BeforeCommit, Cut::BehindCommit];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,8 +212,8 @@ const CALLS: [(&str, Call); 3] = [
 /// yet. Then the outcome is unknown: what the looking ran into says nothing about the effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_settled_in_time_is_unknown() {
-    let words = ["--settle-timeout", "300ms", "--operation-timeout", "300ms", "--lock-wait", "1s"];
-    let (bench, proxy) = behind_proxy(&Database::mysql().url, &words).await;
+    let limits = ["--settle-timeout", "300ms", "--operation-timeout", "300ms", "--lock-wait", "1s"];
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &[&limits[..], &ONE_LINK].concat()).await;
     let user_id = bench.account("1000.00").await;
     let cases = [
         (Cut::BeforeCommit, NewConnections::Refuse),
@@ -235,7 +239,8 @@ async fn what_cannot_be_settled_in_time_is_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_stays_away_is_a_reason_not_an_answer() {
-    let (bench, proxy) = behind_proxy(&Database::mysql().url, &["--settle-timeout", "300ms"]).await;
+    let limit = ["--settle-timeout", "300ms"];
+    let (bench, proxy) = behind_proxy(&Database::mysql().url, &[limit, ONE_LINK].concat()).await;
     let user_id = bench.account("1000.00").await;
 
     proxy.set_new_connections(NewConnections::Refuse);
