@@ -55,6 +55,12 @@ pub enum Error {
         /// The steps.
         schedule: Schedule,
     },
+    /// Operations that wait for each other, which no database has noticed.
+    #[error("the operations wait for each other for good after `{schedule}`: a deadlock that nothing breaks")]
+    Deadlocked {
+        /// The steps so far.
+        schedule: Schedule,
+    },
     /// Operations that neither stand at a gate nor wait for a lock nor end.
     #[error(
         "operations {blocked:?} (from 0) neither go on nor wait for a lock after `{schedule}`; does something else use \

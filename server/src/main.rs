@@ -82,8 +82,10 @@ fn explore(arguments: &explore::Arguments, invocation: &Invocation) -> ExitCode 
     let mut code = ExitCode::SUCCESS;
     let explored = run_to_end(async {
         logging::start(config)?;
-        if exploration.run().await? == Conclusion::NotAsPromised {
-            code = ExitCode::from(NOT_AS_PROMISED);
+        match exploration.run().await? {
+            Conclusion::AsPromised => {}
+            Conclusion::NotAsPromised => code = ExitCode::from(NOT_AS_PROMISED),
+            Conclusion::Incomplete => code = ExitCode::from(NO_RESULT),
         }
         Ok(())
     });

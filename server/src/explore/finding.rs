@@ -63,10 +63,22 @@ impl Finding {
             unknown_voided: 0,
             shortest: None,
             broken: Vec::new(),
-            explored: Explored { coverage: Coverage::Interrupted, diverged: 0 },
+            explored: Explored { coverage: Coverage::Interrupted, diverged: 0, given_up: 0 },
             took: Duration::ZERO,
             waits_here: false,
         }
+    }
+
+    /// Counts anew, for a sample. What was broken so far stays broken.
+    pub fn count_anew(&mut self) {
+        let new = Self::new(&self.scene, self.store);
+        let (broken, shortest) = (std::mem::take(&mut self.broken), self.shortest.take());
+        *self = Self { broken, shortest, waits_here: self.waits_here, ..new };
+    }
+
+    /// Whether everything that was to be played was.
+    pub fn is_complete(&self) -> bool {
+        self.explored.coverage != Coverage::Interrupted && self.explored.given_up == 0
     }
 
     /// Takes a schedule into account.
@@ -102,7 +114,8 @@ impl Finding {
     pub fn disagreements(&self) -> Vec<String> {
         let name = self.scene.strategies();
         let mut disagreements: Vec<String> = self.broken.iter().map(|how| format!("{name}: {how}")).collect();
-        if self.scene.must_lose() && self.losing.is_empty() && self.explored.coverage != Coverage::Interrupted {
+        let tested = matches!(self.explored.coverage, Coverage::All | Coverage::Sample { .. });
+        if self.scene.must_lose() && self.losing.is_empty() && tested {
             disagreements.push(format!("{name}: no schedule loses money, so nothing was tested"));
         }
         disagreements

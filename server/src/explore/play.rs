@@ -196,15 +196,16 @@ impl Play {
         if self.steps.len() == STEPS_MOST {
             return Err(Error::Endless { schedule: self.schedule() });
         }
-        self.steps.push(step);
         let script = &self.actors[step.operation].script;
         if step.act == Act::Crash {
             let strays = self.stage.stray_links().await?;
             script.crash();
+            self.steps.push(step);
             self.rest().await?;
             return self.forget(step.operation, strays).await;
         }
         script.step();
+        self.steps.push(step);
         self.rest().await
     }
 
@@ -226,7 +227,14 @@ impl Play {
                 self.blocked = away;
             }
             if Instant::now() > until {
-                return Err(Error::Restless { schedule: self.schedule(), blocked: self.blocked.clone() });
+                let (schedule, blocked) = (self.schedule(), self.blocked.clone());
+                // Nobody can go on, and all of them still wait for a lock.
+                let for_good = !somebody_can_go_on && self.are_blocked(&blocked).await?;
+                return Err(if for_good {
+                    Error::Deadlocked { schedule }
+                } else {
+                    Error::Restless { schedule, blocked }
+                });
             }
         }
     }
@@ -277,7 +285,10 @@ impl Play {
                     let Change { user_id, request_id, .. } = actor.change;
                     match asked.fate(user_id, request_id, Resolve::Finally).await? {
                         Fate::Journaled(_) => Answer::UnknownThenSucceeded,
-                        Fate::Voided | Fate::NotFound => Answer::UnknownThenVoided,
+                        Fate::Voided => Answer::UnknownThenVoided,
+                        Fate::NotFound => {
+                            return Err(error::Error::Bug("a resolved request was not found".to_owned()).into());
+                        }
                     }
                 }
                 Some(Err(error::Error::Refused(refusal))) => Answer::Refused(refusal),

@@ -37,6 +37,7 @@ pub fn table(findings: &[Finding]) -> String {
         let schedules = match finding.explored.coverage {
             Coverage::All => finding.schedules.to_string(),
             Coverage::Sample { of_about, .. } => format!("{} of ~{of_about:.0}", finding.schedules),
+            Coverage::Replay => finding.schedules.to_string(),
             Coverage::Interrupted => format!("{}, interrupted", finding.schedules),
         };
         let counts = [finding.doubled, finding.refused, finding.blocked, finding.deadlocked].map(|n| n.to_string());
@@ -157,6 +158,7 @@ pub struct Document {
     schedules: u64,
     losing: u64,
     as_promised: bool,
+    complete: bool,
     duration_ms: u64,
 }
 
@@ -186,14 +188,15 @@ struct Record {
     duration_ms: u64,
 }
 
-/// The findings as a document.
-pub fn document(findings: &[Finding]) -> Document {
+/// The findings as a document. So many scenes are `missing`: not played, or not to their end.
+pub fn document(findings: &[Finding], missing: usize) -> Document {
     let runs: Vec<Record> = findings.iter().map(record).collect();
     Document {
         schema_version: SCHEMA_VERSION,
         schedules: runs.iter().map(|run| run.schedules).sum(),
         losing: runs.iter().map(|run| run.losing as u64).sum(),
         as_promised: runs.iter().all(|run| run.as_promised),
+        complete: missing == 0,
         duration_ms: runs.iter().map(|run| run.duration_ms).sum(),
         runs,
     }
@@ -203,6 +206,7 @@ fn record(finding: &Finding) -> Record {
     let (coverage, of_about, seed) = match finding.explored.coverage {
         Coverage::All => ("all", None, None),
         Coverage::Sample { seed, of_about } => ("sample", Some(of_about.round()), Some(seed)),
+        Coverage::Replay => ("replay", None, None),
         Coverage::Interrupted => ("interrupted", None, None),
     };
     Record {

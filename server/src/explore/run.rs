@@ -1,6 +1,7 @@
 //! `zbl-server explore`: plays what the command line asks for, and prints what was found.
 
 use std::{
+    collections::VecDeque,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use super::{
     finding::Finding,
     report,
     schedule::{Scene, Token},
-    search::{self, Bounds, Coverage, Explored, Found, Onward},
+    search::{self, Bounds, Coverage, Explored, Onward},
     stage::Stage,
 };
 use crate::{
@@ -34,6 +35,16 @@ pub enum Conclusion {
     AsPromised,
     /// It does not.
     NotAsPromised,
+    /// So far it does, but not everything was played.
+    Incomplete,
+}
+
+/// What was found, and why nothing more was.
+struct Found {
+    findings: Vec<Finding>,
+    /// Scenes that were not played, or not to their end.
+    missing: usize,
+    failure: Option<Error>,
 }
 
 /// Where the accounts are.
@@ -62,7 +73,7 @@ impl Exploration {
     /// Makes it, printing to standard output.
     ///
     /// # Errors
-    /// [`Error`]; what was found before is lost.
+    /// [`Error`], after what was found before it has been told.
     pub async fn run(mut self) -> Result<Conclusion, Error> {
         let output = Output::open(self.json.as_deref())?;
         let scratch = self.scratch()?;
@@ -81,17 +92,28 @@ impl Exploration {
             Ok(()) = insisted => Err(Error::Interrupted),
         };
         drop(scratch);
-        let findings = concluded?;
-        output.document(&findings)?;
+        let Found { findings, missing, failure } = concluded?;
+        output.document(&findings, missing)?;
         let disagreements: Vec<String> = findings.iter().flat_map(Finding::disagreements).collect();
-        if disagreements.is_empty() {
-            output.say("What was found agrees with what the strategies promise.\n")?;
-            return Ok(Conclusion::AsPromised);
-        }
-        for disagreement in disagreements {
+        for disagreement in &disagreements {
             output.say(&format!("NOT AS PROMISED: {disagreement}\n"))?;
         }
-        Ok(Conclusion::NotAsPromised)
+        match failure {
+            Some(failure) if disagreements.is_empty() => Err(failure),
+            Some(failure) => {
+                output.say(&format!("and then: {failure}\n"))?;
+                Ok(Conclusion::NotAsPromised)
+            }
+            None if !disagreements.is_empty() => Ok(Conclusion::NotAsPromised),
+            None if missing > 0 => {
+                output.say(&format!("Incomplete: {missing} of the scenes were not played to their end.\n"))?;
+                Ok(Conclusion::Incomplete)
+            }
+            None => {
+                output.say("What was found agrees with what the strategies promise.\n")?;
+                Ok(Conclusion::AsPromised)
+            }
+        }
     }
 
     /// Points the configuration at a temporary database, unless one was asked for.
@@ -115,28 +137,35 @@ struct Explorer<'a> {
 }
 
 impl Explorer<'_> {
-    async fn play(mut self, scenes: &[Scene], instances: Instances) -> Result<Vec<Finding>, Error> {
+    async fn play(mut self, scenes: &[Scene], instances: Instances) -> Result<Found, Error> {
         let mut findings: Vec<Finding> = Vec::new();
         let mut stages: Vec<Option<Stage>> = Vec::new();
-        for scene in scenes {
-            let finding = self.explore(&mut stages, scene).await?;
+        let mut to_play: VecDeque<Scene> = scenes.iter().cloned().collect();
+        let mut failure = None;
+        while let Some(scene) = to_play.pop_front() {
+            let finding = match self.explore(&mut stages, &scene).await {
+                Ok(finding) => finding,
+                Err(error) => {
+                    to_play.push_front(scene);
+                    failure = Some(error);
+                    break;
+                }
+            };
             // What keeps operations apart in the process alone does so no longer where there are two of them.
             let alone = scene.parts.windows(2).all(|pair| pair[0].strategy.name == pair[1].strategy.name);
-            let again = instances == Instances::OneThenTwo && alone && finding.waits_in_the_process();
-            findings.push(finding);
-            if again && !self.is_over(&findings) {
-                findings.push(self.explore(&mut stages, &Scene { instances: 2, ..scene.clone() }).await?);
+            let given = instances == Instances::Given || scene.instances > 1;
+            if !given && alone && finding.waits_in_the_process() {
+                to_play.push_front(Scene { instances: 2, ..scene });
             }
-            if self.is_over(&findings) {
+            let is_over = finding.explored.coverage == Coverage::Interrupted;
+            findings.push(finding);
+            if is_over {
                 break;
             }
         }
         self.tell(&findings)?;
-        Ok(findings)
-    }
-
-    fn is_over(&self, findings: &[Finding]) -> bool {
-        findings.last().is_some_and(|finding| finding.explored.coverage == Coverage::Interrupted)
+        let missing = to_play.len() + findings.iter().filter(|finding| !finding.is_complete()).count();
+        Ok(Found { findings, missing, failure })
     }
 
     async fn explore(&mut self, stages: &mut Vec<Option<Stage>>, scene: &Scene) -> Result<Finding, Error> {
@@ -151,8 +180,8 @@ impl Explorer<'_> {
         let asked = &mut self.asked;
         let explored = search::explore(&stage, scene, self.bounds, |found| {
             match found {
-                Found::Outcome(outcome) => finding.add(*outcome),
-                Found::TooMany => finding = Finding::new(scene, finding.store),
+                search::Found::Outcome(outcome) => finding.add(*outcome),
+                search::Found::TooMany => finding.count_anew(),
             }
             bar.set_message(format!("{} schedules, {} losing", finding.schedules, finding.losing.len()));
             bar.tick();
@@ -187,7 +216,7 @@ impl Explorer<'_> {
     }
 }
 
-async fn replay(config: &Config, output: &Output, token: &Token, times: u32) -> Result<Vec<Finding>, Error> {
+async fn replay(config: &Config, output: &Output, token: &Token, times: u32) -> Result<Found, Error> {
     let stage = Stage::open(config, token.scene.instances).await?;
     let began = Instant::now();
     let mut finding = Finding::new(&token.scene, stage.store_name());
@@ -199,18 +228,28 @@ async fn replay(config: &Config, output: &Output, token: &Token, times: u32) -> 
     finding.add(first);
     let mut alike = 1;
     for _ in 1..times {
-        let outcome = search::replay(&stage, token).await?;
-        alike += u32::from((outcome.judgement.verdict, outcome.judgement.lost, outcome.schedule.clone()) == verdict);
-        finding.add(outcome);
+        match search::replay(&stage, token).await {
+            Ok(outcome) => {
+                let came = (outcome.judgement.verdict, outcome.judgement.lost, outcome.schedule.clone());
+                alike += u32::from(came == verdict);
+                finding.add(outcome);
+            }
+            // What was possible the first time is not any more.
+            Err(Error::NotPossible { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     if times > 1 {
         output.say(&format!("  the same {alike} times of {times}\n"))?;
     }
     output.say("\n")?;
-    let diverged = (times - alike) as usize;
-    finding.explored = Explored { coverage: Coverage::Interrupted, diverged };
+    let unlike = (times - alike) as usize;
+    finding.explored = Explored { coverage: Coverage::Replay, diverged: unlike, given_up: 0 };
+    if unlike > 0 {
+        finding.broken.push(format!("{unlike} of {times} replays came out otherwise than the first"));
+    }
     finding.took = began.elapsed();
-    Ok(vec![finding])
+    Ok(Found { findings: vec![finding], missing: 0, failure: None })
 }
 
 /// A line that counts, on a terminal only, on standard error.
@@ -260,9 +299,9 @@ impl Output {
         }
     }
 
-    fn document(&self, findings: &[Finding]) -> Result<(), Error> {
+    fn document(&self, findings: &[Finding], missing: usize) -> Result<(), Error> {
         let Some(json) = &self.json else { return Ok(()) };
-        let text = serde_json::to_string_pretty(&report::document(findings)).map_err(io::Error::from)? + "\n";
+        let text = serde_json::to_string_pretty(&report::document(findings, missing)).map_err(io::Error::from)? + "\n";
         match json {
             Json::Stdout => Ok(unless_gone(io::stdout().lock().write_all(text.as_bytes()))?),
             Json::File(path, file) => {

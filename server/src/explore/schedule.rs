@@ -5,7 +5,7 @@
 //! opening balance, their amounts (a negative one is a deposit), how many instances, the steps. Nothing in it means
 //! anything to a shell.
 
-use std::{fmt, str::FromStr};
+use std::{collections::HashSet, fmt, str::FromStr};
 
 use crate::{
     account::{Direction, Money},
@@ -201,9 +201,15 @@ impl Scene {
         }
     }
 
-    /// Whether some schedule must lose money, or else nothing was tested: an operation overwrites whatever it meets.
+    /// Whether some schedule must lose money, or else nothing was tested: an operation overwrites whatever it meets, or
+    /// two are kept apart by one process alone and are not in one.
     pub fn must_lose(&self) -> bool {
-        self.parts.iter().any(|part| part.strategy.guarantee == Guarantee::LosesUpdates)
+        let with = |guarantee| {
+            let parts = self.parts.iter().enumerate().filter(move |(_, part)| part.strategy.guarantee == guarantee);
+            parts.map(|(at, _)| at % self.instances)
+        };
+        let apart = with(Guarantee::OneProcess).collect::<HashSet<_>>().len() > 1;
+        with(Guarantee::LosesUpdates).next().is_some() || apart
     }
 
     /// Refuses a scene that cannot be played.

@@ -1,7 +1,7 @@
 //! Which schedules there are: every one by depth-first replay, or a sample. Each is played from its beginning; what can
 //! follow a step is what the real code allows, so nothing here knows what a strategy does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -41,6 +41,8 @@ pub enum Coverage {
         /// About how many schedules there are (Knuth, "Estimating the Efficiency of Backtrack Programs", 1975).
         of_about: f64,
     },
+    /// One schedule, again and again.
+    Replay,
     /// What there was time for.
     Interrupted,
 }
@@ -52,6 +54,8 @@ pub struct Explored {
     pub coverage: Coverage,
     /// How often a schedule did not go as remembered.
     pub diverged: usize,
+    /// How many of these did not go as remembered when tried again: what is behind them was not played.
+    pub given_up: usize,
 }
 
 /// What an exploration hands out.
@@ -93,10 +97,10 @@ pub async fn explore(
             return sample(stage, scene, bounds, visit).await;
         }
         if visit(Found::Outcome(Box::new(outcome))) == Onward::Stop {
-            return Ok(Explored { coverage: Coverage::Interrupted, diverged: tree.diverged });
+            return Ok(tree.explored(Coverage::Interrupted));
         }
     }
-    Ok(Explored { coverage: Coverage::All, diverged: tree.diverged })
+    Ok(tree.explored(Coverage::All))
 }
 
 /// Plays schedules that are chosen step by step at random, until there are as many distinct ones as the bounds say.
@@ -108,6 +112,8 @@ async fn sample(
 ) -> Result<Explored, Error> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut played = HashSet::new();
+    let mut remembered: HashMap<Schedule, Vec<Step>> = HashMap::new();
+    let mut diverged = 0;
     let (mut estimates, mut tries) = (0.0, 0_u32);
     while played.len() < limit && (tries as usize) < limit.saturating_mul(TRIES_EACH) {
         let mut play = Play::begin(stage, scene).await?;
@@ -117,6 +123,9 @@ async fn sample(
             if choices.is_empty() {
                 break;
             }
+            if *remembered.entry(play.schedule()).or_insert_with(|| choices.clone()) != choices {
+                diverged += 1;
+            }
             ways *= choices.len() as f64;
             play.take(choices[random.random_range(0..choices.len())]).await?;
         }
@@ -124,11 +133,12 @@ async fn sample(
         estimates += ways;
         let outcome = play.end().await?;
         if played.insert(outcome.schedule.clone()) && visit(Found::Outcome(Box::new(outcome))) == Onward::Stop {
-            return Ok(Explored { coverage: Coverage::Interrupted, diverged: 0 });
+            return Ok(Explored { coverage: Coverage::Interrupted, diverged, given_up: diverged });
         }
     }
     let of_about = estimates / f64::from(tries.max(1));
-    Ok(Explored { coverage: Coverage::Sample { seed, of_about }, diverged: 0 })
+    // Nothing is tried again here: the sample is what it is, but not what the seed alone would give.
+    Ok(Explored { coverage: Coverage::Sample { seed, of_about }, diverged, given_up: diverged })
 }
 
 /// Plays the schedule of a token. Where it ends before the operations do, they go on in their order.
@@ -160,12 +170,17 @@ struct Tree {
     path: Option<Vec<Fork>>,
     /// Schedules that did not go as remembered; they are tried again.
     aside: Vec<Vec<Fork>>,
-    /// Whether that is being done: what goes astray a second time had been seen wrong the first time.
+    /// Whether that is being done.
     again: bool,
     diverged: usize,
+    given_up: usize,
 }
 
 impl Tree {
+    fn explored(&self, coverage: Coverage) -> Explored {
+        Explored { coverage, diverged: self.diverged, given_up: self.given_up }
+    }
+
     /// Plays the next schedule; `None` when there is none left.
     async fn next(&mut self, stage: &Stage, scene: &Scene) -> Result<Option<Outcome>, Error> {
         let Some(mut path) = self.take_path() else { return Ok(None) };
@@ -199,6 +214,7 @@ impl Tree {
         while let Some(fork) = path.last_mut() {
             fork.taken += 1;
             if fork.taken < fork.choices.len() {
+                self.again = false;
                 return Some(path);
             }
             path.pop();
@@ -216,9 +232,69 @@ impl Tree {
         if self.diverged > ASIDE_MOST {
             return Err(Error::NotDeterministic { times: self.diverged, schedule: schedule.clone() });
         }
-        if !std::mem::take(&mut self.again) {
+        if std::mem::take(&mut self.again) {
+            self.given_up += 1;
+        } else {
             self.aside.push(path.to_vec());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forks(taken: &[(usize, usize)]) -> Vec<Fork> {
+        let steps: Schedule = "r1 r2 c1 c2".parse().unwrap();
+        taken.iter().map(|&(taken, of)| Fork { choices: steps.0[..of].to_vec(), taken }).collect()
+    }
+
+    fn taken(path: &[Fork]) -> Vec<usize> {
+        path.iter().map(|fork| fork.taken).collect()
+    }
+
+    #[test]
+    fn paths_are_taken_in_order_and_each_once() {
+        let mut tree = Tree::default();
+        assert_eq!(taken(&tree.take_path().unwrap()), [0; 0]);
+        tree.path = Some(forks(&[(0, 2), (0, 2), (0, 1)]));
+        assert_eq!(taken(&tree.take_path().unwrap()), [0, 1]);
+        tree.path = Some(forks(&[(0, 2), (1, 2)]));
+        assert_eq!(taken(&tree.take_path().unwrap()), [1]);
+        tree.path = Some(forks(&[(1, 2), (0, 1)]));
+        assert!(tree.take_path().is_none() && tree.take_path().is_none(), "the end stays the end");
+    }
+
+    #[test]
+    fn what_goes_astray_is_tried_once_more_and_then_given_up() {
+        let mut tree = Tree::default();
+        let strayed = forks(&[(1, 2), (0, 2)]);
+        tree.put_aside(&strayed, &Schedule(Vec::new())).unwrap();
+        tree.path = Some(Vec::new());
+        assert_eq!(taken(&tree.take_path().unwrap()), [1, 0], "when nothing else is left");
+        tree.put_aside(&strayed, &Schedule(Vec::new())).unwrap();
+        assert_eq!((tree.diverged, tree.given_up, tree.aside.len()), (2, 1, 0));
+    }
+
+    #[test]
+    fn what_went_well_at_the_second_try_gives_the_next_one_a_second_try_too() {
+        let mut tree = Tree::default();
+        tree.put_aside(&forks(&[(0, 2)]), &Schedule(Vec::new())).unwrap();
+        tree.path = Some(Vec::new());
+        let path = tree.take_path().unwrap();
+        // It went as remembered this time, and the walk goes on from it.
+        tree.path = Some(path);
+        assert_eq!(taken(&tree.take_path().unwrap()), [1]);
+        tree.put_aside(&forks(&[(1, 2)]), &Schedule(Vec::new())).unwrap();
+        assert_eq!((tree.given_up, tree.aside.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_never_goes_twice_the_same_way_is_no_enumeration() {
+        let mut tree = Tree::default();
+        let mut put_aside = || tree.put_aside(&forks(&[(0, 2)]), &Schedule(Vec::new()));
+        assert!((0..ASIDE_MOST).all(|_| put_aside().is_ok()));
+        assert!(matches!(put_aside(), Err(Error::NotDeterministic { .. })));
     }
 }

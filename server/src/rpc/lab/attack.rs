@@ -63,9 +63,9 @@ pub(super) fn start(
     request: &v1::RunAttackRequest,
 ) -> Result<impl Stream<Item = Result<v1::RunAttackResponse, Status>> + Send + use<>, Error> {
     let workload = workload(request)?;
-    let turn = Arc::clone(&lab.attacks)
-        .try_acquire_owned()
-        .map_err(|_| Error::Overloaded("another attack is running; one at a time".to_owned()))?;
+    let turn = Arc::clone(&lab.attacks).try_acquire_owned().map_err(|_| {
+        Error::Overloaded("another attack is running, or a schedule is being played; one at a time".to_owned())
+    })?;
     let address = lab.own_address.to_string();
     let clients = (0..CONNECTIONS).map(|_| Client::connect_lazy(&address)).collect::<Result<Vec<_>, _>>();
     let clients = clients.map_err(|error| Error::Bug(format!("own address: {error}")))?;

@@ -8,7 +8,7 @@ use std::{
 
 use futures::Stream;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long a run waits for its next step: long enough to think, short enough not to keep the lab from others.
 const IDLE_MOST: Duration = Duration::from_secs(60);
+
+/// How long a run may go on: it holds locks that others may want.
+const RUN_MOST: Duration = Duration::from_secs(5 * 60);
 
 /// Events that may wait for a slow reader; then the run waits.
 const EVENTS_WAITING: usize = 16;
@@ -104,6 +107,8 @@ struct Run {
     /// Empty: each step is asked for.
     schedule: Schedule,
     turn: Turn,
+    /// An attack would be counted among the lock waits that tell who is blocked.
+    _alone: OwnedSemaphorePermit,
     asked: mpsc::Receiver<Advance>,
     told: mpsc::Sender<Result<v1::RunScheduleResponse, Status>>,
 }
@@ -118,8 +123,13 @@ pub(super) fn start(
     let closed = || invalid("schedule", "this server holds no operations; start it with the lab open".to_owned());
     let stage = Stage::on(&lab.ledger).ok_or_else(closed)?;
     let (turn, asked) = lab.schedules.take()?;
+    let attacked = |_| Error::Overloaded("an attack is under way; a schedule is played alone".to_owned());
+    let alone = Arc::clone(&lab.attacks).try_acquire_owned().map_err(attacked)?;
+    if lab.ledger.in_flight() > 0 {
+        return Err(Error::Overloaded("other changes are in flight; a schedule is played alone".to_owned()));
+    }
     let (told, events) = mpsc::channel(EVENTS_WAITING);
-    let run = Run { stage, scene, schedule, turn, asked, told };
+    let run = Run { stage, scene, schedule, turn, _alone: alone, asked, told };
     tokio::spawn(run.play(lab.stopping.clone()));
     Ok(ReceiverStream::new(events))
 }
@@ -129,7 +139,10 @@ impl Run {
     async fn play(mut self, mut stopping: watch::Receiver<bool>) {
         let told = self.told.clone();
         let last = tokio::select! {
-            played = self.finish() => played.map(|result| v1::RunScheduleResponse { event: Some(Body::Result(result)) }),
+            played = timeout(RUN_MOST, self.finish()) => {
+                let late = |_| Err(Error::Overloaded(format!("the run was ended after {RUN_MOST:?}")));
+                played.unwrap_or_else(late).map(|result| v1::RunScheduleResponse { event: Some(Body::Result(result)) })
+            }
             () = told.closed() => return,
             _ = stopping.wait_for(|stopping| *stopping) => Err(Error::Stopping),
         };

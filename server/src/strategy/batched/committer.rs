@@ -195,11 +195,15 @@ impl Committer {
 
     /// Answers every job but those whose account was locked by another: they are parked, so that nobody waits with them.
     fn answer(self: &Arc<Self>, jobs: Vec<Job>, plan: Plan, if_locked: IfLocked) {
-        let in_batch = jobs.len();
+        let is_put_off = |decision: &Decision| *decision == Decision::NotLocked && if_locked == IfLocked::Skip;
+        let put_off = plan.decisions.iter().filter(|decision| is_put_off(decision)).count();
+        // Before anybody is answered, so that whoever is finds itself counted.
+        self.tally.answered(jobs.len() - put_off);
+        self.tally.deferred(put_off);
         let mut deferred: BTreeMap<i64, Vec<Job>> = BTreeMap::new();
         let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
         for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {
-            if decision == Decision::NotLocked && if_locked == IfLocked::Skip {
+            if is_put_off(&decision) {
                 deferred.entry(job.operation.change.user_id).or_default().push(job);
             } else {
                 if let Err(failure) = &answer {
@@ -209,9 +213,6 @@ impl Committer {
                 let _ = job.answer.send(answer);
             }
         }
-        let put_off = deferred.values().map(Vec::len).sum();
-        self.tally.answered(in_batch - put_off);
-        self.tally.deferred(put_off);
         for (user_id, jobs) in deferred {
             if self.parked.park(user_id, jobs) == WaitedFor::NotYet {
                 tokio::spawn(Arc::clone(self).wait_for(user_id));
