@@ -48,13 +48,14 @@ pub(super) fn run(stage: &Stage, program: &Path, checks: &mut Checks) {
 }
 
 impl<'a> Scene<'a> {
-    /// One connection, so that a lost one is missed at once, and little patience.
+    /// One connection, so that a lost one is missed at once, and little patience. Committers of batches have others.
     fn set(stage: &'a Stage, program: &Path) -> Result<Self, Failure> {
         let database = MariaDb::start()?;
         database.create_database("zbl")?;
         let proxy = CutProxy::start(&database.url("zbl"))?;
-        let impatient = ["--pool-size", "1", "--max-attempts", "1", "--lock-wait", "1s", "--settle-timeout", "1s"];
-        let server = Server::start_with(stage, &proxy.url("zbl"), &impatient)?;
+        let impatient = ["--pool-size=1", "--max-attempts=1", "--lock-wait=1s", "--settle-timeout=1s"];
+        let settings = [&impatient[..], &["--strategy=pessimistic"]].concat();
+        let server = Server::start_with(stage, &proxy.url("zbl"), &settings)?;
         let grpcurl = Grpcurl::new(stage, program.to_path_buf(), server.address());
         Ok(Self { database, proxy, grpcurl, _server: server })
     }
