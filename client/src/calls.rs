@@ -12,7 +12,7 @@ use zbl_proto::v1::lab_service_client::LabServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
-use crate::deduct_stream::{DeductStream, Unanswered};
+use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
 use crate::{AddressError, Error, Retry, address};
 
@@ -126,13 +126,13 @@ impl Client {
     /// as answers are read: read answers while sending. A deduction has no deadline of its own here, and none is repeated.
     ///
     /// ```no_run
-    /// # async fn example(client: zbl_client::Client, payroll: Vec<zbl_client::Change>) -> Result<(), zbl_client::Error> {
+    /// # async fn example(client: zbl_client::Client, payroll: Vec<zbl_client::Change>) -> Result<(), Box<dyn std::error::Error>> {
     /// let mut answers = client.deduct_stream(tokio_stream::iter(payroll)).await?;
     /// while let Some(answered) = answers.next().await {
     ///     match answered {
     ///         Ok(answered) => println!("{}: {:?}", answered.request_id, answered.result),
     ///         // What is in `answers.unanswered()` may or may not have taken effect.
-    ///         Err(broken) => return Err(broken),
+    ///         Err(broken) => return Err(broken.into()),
     ///     }
     /// }
     /// # Ok(())
@@ -140,20 +140,21 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// Any [`Error`] when the stream cannot be opened within the deadline. What `changes` had given by then may have taken
-    /// effect, if the connection broke after it was sent.
-    pub async fn deduct_stream<S>(&self, changes: S) -> Result<DeductStream, Error>
+    /// [`NotOpened`] when the stream cannot be opened within the deadline, with what `changes` had given by then: it may
+    /// have taken effect, if the connection broke after it was sent.
+    pub async fn deduct_stream<S>(&self, changes: S) -> Result<DeductStream, NotOpened>
     where
         S: Stream<Item = Change> + Send + 'static,
     {
         let unanswered = Unanswered::default();
         let mut stubs = self.stubs();
         let opened = stubs.account.deduct_stream(unanswered.note(changes));
-        match tokio::time::timeout(self.deadline, opened).await {
-            Ok(Ok(answers)) => Ok(DeductStream::new(answers.into_inner(), unanswered)),
-            Ok(Err(status)) => Err(Error::from_status(&status)),
-            Err(_) => Err(Error::no_answer_within(self.deadline)),
-        }
+        let error = match tokio::time::timeout(self.deadline, opened).await {
+            Ok(Ok(answers)) => return Ok(DeductStream::new(answers.into_inner(), unanswered)),
+            Ok(Err(status)) => Error::from_status(&status),
+            Err(_) => Error::no_answer_within(self.deadline),
+        };
+        Err(NotOpened { error, unanswered: unanswered.changes() })
     }
 
     /// Adds money.

@@ -2,6 +2,7 @@
 //! and what has no answer yet is known at any time, because that is what a caller must settle when the stream breaks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,7 +18,8 @@ use crate::{Change, Error, Receipt, account};
 /// The answers of one stream of deductions, as [`crate::Client::deduct_stream`] opens it.
 #[derive(Debug)]
 pub struct DeductStream {
-    answers: Streaming<v1::DeductStreamResponse>,
+    /// `None` once it has ended, in order or not.
+    answers: Option<Streaming<v1::DeductStreamResponse>>,
     unanswered: Unanswered,
 }
 
@@ -30,12 +32,33 @@ pub struct Answered {
     pub result: Result<Receipt, Error>,
 }
 
+/// A stream of deductions that could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the stream of deductions cannot be opened: {error}")]
+pub struct NotOpened {
+    /// Why.
+    #[source]
+    pub error: Error,
+    /// The deductions that were given to the connection by then. Judge what happened to them by the error's
+    /// [`Error::effect`]; where it is unknown, send them again under the same ids, or settle them with
+    /// [`crate::Client::resolve`].
+    pub unanswered: Vec<Change>,
+}
+
+/// A deduction that was sent, and how often: it may be sent again under its id before it is answered, and each sending has
+/// an answer.
+#[derive(Clone, Debug)]
+struct Sent {
+    change: Change,
+    answers_due: u64,
+}
+
 /// The deductions that were sent and not answered, shared between the two directions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Unanswered(Arc<Mutex<HashMap<Uuid, Change>>>);
+pub(crate) struct Unanswered(Arc<Mutex<HashMap<Uuid, Sent>>>);
 
 impl Unanswered {
-    fn changes(&self) -> MutexGuard<'_, HashMap<Uuid, Change>> {
+    fn sent(&self) -> MutexGuard<'_, HashMap<Uuid, Sent>> {
         // A map stays whole if a thread panics between two changes to it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,15 +71,33 @@ impl Unanswered {
         let unanswered = self.clone();
         Request::new(changes.map(move |change| {
             let deduct = account::deduct_request(&change);
-            unanswered.changes().insert(change.request_id, change);
+            unanswered.sent().entry(change.request_id).or_insert(Sent { change, answers_due: 0 }).answers_due += 1;
             v1::DeductStreamRequest { deduct: Some(deduct) }
         }))
     }
 }
 
+impl Unanswered {
+    /// The deductions themselves.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        self.sent().values().map(|sent| sent.change.clone()).collect()
+    }
+
+    /// Notes an answer; false when none was due.
+    fn answered(&self, request_id: Uuid) -> bool {
+        let mut all = self.sent();
+        let Entry::Occupied(mut sent) = all.entry(request_id) else { return false };
+        sent.get_mut().answers_due -= 1;
+        if sent.get().answers_due == 0 {
+            sent.remove();
+        }
+        true
+    }
+}
+
 impl DeductStream {
     pub(crate) const fn new(answers: Streaming<v1::DeductStreamResponse>, unanswered: Unanswered) -> Self {
-        Self { answers, unanswered }
+        Self { answers: Some(answers), unanswered }
     }
 
     /// The next answer, in whatever order deductions end; `None` when the stream has ended. Dropping the future loses
@@ -68,16 +109,16 @@ impl DeductStream {
         StreamExt::next(self).await
     }
 
-    /// The deductions that were sent and have no answer so far. Once the stream has ended, in order or not, their outcome
+    /// The deductions that were sent and have no answer so far, or were sent again and have no answer to that. Once the stream has ended, in order or not, their outcome
     /// is unknown: send them again under the same ids, or settle them with [`crate::Client::resolve`].
     pub fn unanswered(&self) -> Vec<Change> {
-        self.unanswered.changes().values().cloned().collect()
+        self.unanswered.changes()
     }
 
     fn answered(&self, message: v1::DeductStreamResponse) -> Result<Answered, Error> {
         let request_id = account::request_id(&message.request_id)?;
-        if self.unanswered.changes().remove(&request_id).is_none() {
-            return Err(Error::broken_answer(format_args!("{request_id} was not asked for, or is answered twice")));
+        if !self.unanswered.answered(request_id) {
+            return Err(Error::broken_answer(format_args!("{request_id} was not asked for, or is answered too often")));
         }
         let result = match message.outcome {
             Some(Outcome::Receipt(receipt)) => account::receipt(receipt, message.replayed),
@@ -95,10 +136,15 @@ impl Stream for DeductStream {
     type Item = Result<Answered, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let answer = ready!(Pin::new(&mut self.answers).poll_next(context));
-        Poll::Ready(answer.map(|answer| match answer {
+        let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
+        let answer = ready!(Pin::new(answers).poll_next(context)).map(|answer| match answer {
             Ok(message) => self.answered(message),
             Err(status) => Err(Error::from_status(&status)),
-        }))
+        });
+        if !matches!(answer, Some(Ok(_))) {
+            // What a server sends that breaks the contract is not to be trusted further; dropping it ends the call.
+            self.answers = None;
+        }
+        Poll::Ready(answer)
     }
 }

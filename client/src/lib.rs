@@ -43,7 +43,7 @@ pub mod watch;
 pub use account::{Account, Change, Entry, EntryPage, Fate, Receipt, Strategies, Strategy};
 pub use address::AddressError;
 pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
-pub use deduct_stream::{Answered, DeductStream};
+pub use deduct_stream::{Answered, DeductStream, NotOpened};
 pub use error::Error;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};

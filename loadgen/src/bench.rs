@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::{AdditionError, CreationError};
@@ -24,7 +24,6 @@ use crate::attack::{self, AttackError, BRIEF, Stop};
 use crate::pacer::{Pacer, Timetable};
 use crate::report::Cost;
 use crate::report::bench::{Bench, BenchVerdict, HistogramLog, Pacing};
-use crate::verdict::Overflow;
 
 mod accounts;
 mod alarm;
@@ -36,6 +35,7 @@ mod judgement;
 mod lane;
 mod operation;
 pub mod plan;
+mod remark;
 mod series;
 mod shared;
 mod sheet;
@@ -53,9 +53,10 @@ use choice::Choice;
 use lane::{Haul, Lane};
 use operation::{RequestIds, Wording};
 pub use plan::{Length, Plan, PlanError, Transport};
+use remark::Noted;
 use series::Series;
 pub use series::SeriesError;
-use shared::{MOST_UNSETTLED, Shared, Span};
+use shared::{Counting, Shared, Span};
 use sheet::Sheet;
 use streamed::Streamed;
 use tally::Tally;
@@ -109,23 +110,6 @@ pub enum BenchError {
     /// Not one call succeeded, and none was a deduction that could be judged.
     #[error("no call succeeded; the first one failed with {0}")]
     Unanswered(Error),
-    /// The server went away and did not come back, so that nothing can be judged.
-    #[error("account {user_id} cannot be read back, so the run cannot be judged: {source}")]
-    Unreadable {
-        /// The account.
-        user_id: i64,
-        /// The last failure.
-        source: Error,
-    },
-    /// A journal is too long to be held.
-    #[error("the journal of account {user_id} has more than {most} entries; bench on a fresh account", most = audit::LONGEST)]
-    LongJournal {
-        /// The account.
-        user_id: i64,
-    },
-    /// The sums do not fit.
-    #[error(transparent)]
-    Overflow(#[from] Overflow),
     /// The second-by-second figures could not be kept.
     #[error(transparent)]
     Series(#[from] SeriesError),
@@ -178,12 +162,11 @@ pub async fn run(
     let after = attack::work(&scene.clients).await;
 
     let verdict =
-        if plan.deducts() { Some(judge(plan, &scene, &shared, progress, stop).await?) } else { answered(&hauls)? };
+        if plan.deducts() { Some(judge(plan, &scene, &shared, progress, stop).await) } else { answered(&hauls)? };
     let mut sheet = Sheet::new()?;
     hauls.iter().try_for_each(|haul| sheet.merge(&haul.sheet)).map_err(BenchError::Addition)?;
-    let last_ended = hauls.iter().filter_map(|haul| haul.last_ended).max();
-    let elapsed = last_ended.map_or(Duration::ZERO, |last| last - shared.counts_from);
-    let series = shared.take_series().finish(elapsed)?;
+    let elapsed = hauls.iter().map(|haul| haul.measured).max().unwrap_or_default();
+    let (series, failed) = shared.take_series().finish(elapsed);
     let circumstances = summary::Circumstances {
         strategy: scene.strategy,
         store: scene.store,
@@ -193,6 +176,11 @@ pub async fn run(
         interrupted: hauls.iter().any(|haul| haul.cut_short),
         series,
         cost: before.zip(after).and_then(|(before, after)| Cost::between(&before, &after)),
+        noted: Noted {
+            failure: hauls.into_iter().find_map(|haul| haul.failure),
+            halted: shared.is_halted(),
+            series: failed,
+        },
         verdict,
     };
     summary::bench(plan, &sheet, circumstances).map_err(BenchError::Addition)
@@ -205,7 +193,7 @@ async fn judge(
     shared: &Shared,
     progress: &watch::Sender<Progress>,
     stop: &Stop,
-) -> Result<BenchVerdict, BenchError> {
+) -> BenchVerdict {
     let audit = Audit {
         clients: &scene.clients,
         wording: &shared.wording,
@@ -213,13 +201,11 @@ async fn judge(
         tally: &shared.tally,
         progress,
         patience: if stop.requested() { BRIEF } else { plan.outage.max(BRIEF) },
+        stop: stop.clone(),
+        cut: OnceLock::new(),
     };
     let unsettled = audit.settle(shared.take_unsettled()).await;
-    let mut verdict = audit.judge(&unsettled).await?.close(plan.amount)?;
-    if shared.is_halted() {
-        verdict.doubts.push(format!("more than {MOST_UNSETTLED} outcomes were unknown, so the run was ended early"));
-    }
-    Ok(verdict)
+    audit.judge(&unsettled).await.close(plan.amount)
 }
 
 /// Nothing to judge; but calls of which none succeeded are no measurement.
@@ -272,7 +258,11 @@ fn share(
         Length::Time(length) => (length, u64::MAX),
         Length::Requests(requests) => (LONGEST, requests),
     };
-    let span = Span { counts_from, until: counts_from + length, requests };
+    let counting = match (plan.pacing, plan.length) {
+        (Pacing::Closed { .. }, Length::Time(_)) => Counting::WhatEnds,
+        (Pacing::Open { .. }, _) | (_, Length::Requests(_)) => Counting::WhatIsDue,
+    };
+    let span = Span { counts_from, until: counts_from + length, requests, counting };
     let tally = Tally::new(if plan.deducts() { plan.accounts } else { 0 });
     let series = Series::new(plan.lanes().into(), log);
     Ok(Shared::new(wording, span, plan.outage, tally, series, progress.clone()))
@@ -290,7 +280,7 @@ async fn measure(plan: &Plan, shared: &Arc<Shared>, stop: &Stop) -> Result<Vec<H
         let pacer = match plan.pacing {
             Pacing::Closed { .. } => Pacer::ClosedLoop,
             Pacing::Open { rate_per_s, .. } => Pacer::OpenLoop(Timetable {
-                first: first + Duration::from_secs_f64(f64::from(number) / rate_per_s),
+                first: Timetable { first, rate_per_s }.at(number.into()),
                 rate_per_s: rate_per_s / f64::from(lanes),
             }),
         };

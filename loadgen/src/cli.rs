@@ -14,6 +14,7 @@ use zbl_client::AddressError;
 use zbl_loadgen::attack::AttackError;
 use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
+use zbl_loadgen::verdict::Verdict;
 
 /// How the program ends; the numbers are part of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,14 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// The same, and something else that went wrong; it does not hide a loss that is proven and not expected.
+    pub(crate) fn and_also(self, verdict: Option<Verdict>, other: Self) -> Self {
+        match (self, verdict) {
+            (Self::NotAsExpected, Some(Verdict::Lost)) => self,
+            _ => self.or_worse(other),
+        }
+    }
+
     /// The worse of two: first what was not carried out, then what is wrong, then what is not known, then what is slow.
     pub(crate) fn or_worse(self, other: Self) -> Self {
         let gravity = |ending: &Self| match ending {
@@ -94,9 +103,7 @@ impl Failure {
             | Self::Report(_)
             | Self::NothingToCompare
             | Self::Output { .. }
-            | Self::Bench(BenchError::Plan(_) | BenchError::Overflow(_) | BenchError::Series(SeriesError::Log(_))) => {
-                Ending::Usage
-            }
+            | Self::Bench(BenchError::Plan(_) | BenchError::Series(SeriesError::Log(_))) => Ending::Usage,
             Self::Attack(error) | Self::Bench(BenchError::Setup(error)) => of_attack(error),
             Self::Bench(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
         }
@@ -127,7 +134,19 @@ pub(crate) async fn run(command: Command) -> Result<Ending, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::Ending::{Aborted, AsExpected, Inconclusive, NotAsExpected, ThresholdFailed};
+    use super::Ending::{Aborted, AsExpected, Inconclusive, NotAsExpected, ThresholdFailed, Usage};
+    use super::Verdict;
+
+    #[test]
+    fn a_proven_loss_is_not_hidden_by_how_the_run_ended() {
+        for other in [Aborted, Usage, ThresholdFailed] {
+            assert_eq!(NotAsExpected.and_also(Some(Verdict::Lost), other), NotAsExpected);
+        }
+        // Of a run that was to lose and was cut short nothing is proven.
+        assert_eq!(NotAsExpected.and_also(Some(Verdict::Clean), Aborted), Aborted);
+        assert_eq!(AsExpected.and_also(Some(Verdict::Lost), Aborted), Aborted);
+        assert_eq!(AsExpected.and_also(None, Aborted), Aborted);
+    }
 
     #[test]
     fn the_worst_decides_in_whatever_order_it_comes() {

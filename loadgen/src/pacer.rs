@@ -33,15 +33,24 @@ pub enum WhenFull {
     Drop,
 }
 
+/// Thirty years: what is due later is never due, and clocks reach that far.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+impl Timetable {
+    /// When the operation with this number, from 0, is due. Always counted from the first one, so that rounding does not
+    /// add up.
+    pub fn at(&self, number: u64) -> Instant {
+        let after = Duration::try_from_secs_f64(number as f64 / self.rate_per_s).unwrap_or(NEVER);
+        self.first + after.min(NEVER)
+    }
+}
+
 impl Pacer {
     /// When the operation with this number, from 0, is due, given since when there is room for it.
     pub fn due(&self, number: u64, room_since: Instant) -> Instant {
         match self {
             Self::ClosedLoop => room_since,
-            // Always from the first one, so that rounding does not add up.
-            Self::OpenLoop(Timetable { first, rate_per_s }) => {
-                *first + Duration::try_from_secs_f64(number as f64 / rate_per_s).unwrap_or(Duration::MAX / 4)
-            }
+            Self::OpenLoop(timetable) => timetable.at(number),
         }
     }
 
@@ -67,5 +76,13 @@ mod tests {
             assert!((due.duration_since(first).as_secs_f64() - expected).abs() < 1e-6, "{number}");
         }
         assert_eq!(Pacer::ClosedLoop.due(9, first), first);
+    }
+
+    #[test]
+    fn what_is_due_beyond_all_time_is_never_due() {
+        let first = Instant::now();
+        for rate_per_s in [1e-20, f64::MIN_POSITIVE, 1e-9] {
+            assert_eq!(Timetable { first, rate_per_s }.at(1), first + NEVER);
+        }
     }
 }

@@ -15,6 +15,7 @@ mod sample;
 mod target;
 mod tools;
 mod usage;
+mod watcher;
 
 use std::{
     collections::BTreeMap,

@@ -51,7 +51,7 @@ const TASKS: [Task; 5] = [
     Task {
         name: "bench",
         arguments: "[--quick] [--json FILE]",
-        summary: "measure every strategy and write docs/PERFORMANCE.md; --quick: in five minutes",
+        summary: "measure every strategy and write docs/PERFORMANCE.md; --quick: about five minutes after the build",
         run: bench::run,
     },
 ];

@@ -97,20 +97,33 @@ async fn what_a_broken_stream_leaves_unanswered_is_known() {
 async fn answers_to_nothing_are_refused() {
     let changes = changes(4);
     let stranger = Change::new(1, Money::from_minor(1));
-    let script = Script::default().streams([
-        success(&changes[0]),
-        success(&changes[0]),
-        success(&stranger),
-        answer(changes[1].request_id, None),
-    ]);
-    let mut answers = script.serve().await.deduct_stream(tokio_stream::iter(changes)).await.unwrap();
-    answers.next().await.unwrap().unwrap().result.unwrap();
-    for why in ["answered twice", "was not asked for"] {
+    for (broken, why) in [(success(&changes[0]), "answered too often"), (success(&stranger), "was not asked for")] {
+        let empty = answer(changes[1].request_id, None);
+        let script = Script::default().streams([success(&changes[0]), empty, broken, success(&changes[2])]);
+        let mut answers = script.serve().await.deduct_stream(tokio_stream::iter(changes.clone())).await.unwrap();
+        answers.next().await.unwrap().unwrap().result.unwrap();
+        let empty = answers.next().await.unwrap().unwrap();
+        assert!(empty.result.unwrap_err().message().contains("no outcome"));
         let error = next_error(&mut answers).await;
         assert!(error.message().contains(why) && error.effect() == Effect::Unknown, "{error}");
+        assert!(answers.next().await.is_none(), "nothing follows");
+        assert_eq!(answers.unanswered().len(), 2);
     }
-    let empty = answers.next().await.unwrap().unwrap();
-    assert!(empty.result.unwrap_err().message().contains("no outcome"));
+}
+
+/// As a caller does that has waited long enough for the first answer.
+#[tokio::test]
+async fn what_is_sent_again_has_an_answer_for_each_time() {
+    let change = changes(1).remove(0);
+    let late = failure(&change, Code::Aborted, "CONTENDED");
+    let script = Script::default().streams([late, success(&change), success(&change)]);
+    let thrice = tokio_stream::iter(vec![change.clone(); 3]);
+    let mut answers = script.serve().await.deduct_stream(thrice).await.unwrap();
+    answers.next().await.unwrap().unwrap().result.unwrap_err();
+    assert_eq!(ids(&answers.unanswered()), [change.request_id], "the second may take effect yet");
+    answers.next().await.unwrap().unwrap().result.unwrap();
+    answers.next().await.unwrap().unwrap().result.unwrap();
+    assert!(answers.next().await.is_none() && answers.unanswered().is_empty());
 }
 
 /// A server that reads nothing holds the caller back: HTTP/2 lets a megabyte or so through, and there are
@@ -134,6 +147,19 @@ async fn no_more_is_sent_than_the_server_takes() {
 #[tokio::test]
 async fn a_stream_that_cannot_be_opened_is_an_outage() {
     let client = zbl_client::Client::connect_lazy("127.0.0.1:1").unwrap();
-    let error = client.deduct_stream(tokio_stream::iter(changes(1))).await.unwrap_err();
-    assert!(error.is_transient(), "{error}");
+    let refused = client.deduct_stream(tokio_stream::iter(changes(1))).await.unwrap_err();
+    assert!(refused.error.is_transient(), "{refused}");
+}
+
+/// The answer's head never comes, and the deductions are on their way.
+#[tokio::test]
+async fn what_was_sent_before_a_stream_opened_is_known() {
+    let changes = changes(2);
+    let client = Script::default().never_opening().serve().await.with_deadline(Duration::from_millis(500));
+    let refused = client.deduct_stream(tokio_stream::iter(changes.clone())).await.unwrap_err();
+    assert_eq!(refused.error.effect(), Effect::Unknown, "{refused}");
+    let (mut unanswered, mut sent) = (ids(&refused.unanswered), ids(&changes));
+    unanswered.sort_unstable();
+    sent.sort_unstable();
+    assert_eq!(unanswered, sent);
 }

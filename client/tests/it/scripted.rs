@@ -30,6 +30,7 @@ pub(crate) struct Script {
     deducts: Arc<Mutex<VecDeque<Answer>>>,
     sessions: Arc<Mutex<VecDeque<Session>>>,
     lingering: bool,
+    never_opening: bool,
     pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
     streamed: Arc<Mutex<Option<Vec<ItemAnswer>>>>,
     asked: Arc<Mutex<Asked>>,
@@ -51,6 +52,11 @@ impl Script {
     pub(crate) fn sessions(self, sessions: impl IntoIterator<Item = Session>) -> Self {
         self.sessions.lock().unwrap().extend(sessions);
         self
+    }
+
+    /// Never answers the call that opens a `DeductStream`.
+    pub(crate) fn never_opening(self) -> Self {
+        Self { never_opening: true, ..self }
     }
 
     /// Keeps each session's stream open behind its last event.
@@ -145,6 +151,9 @@ impl AccountService for Script {
         &self,
         items: Request<tonic::Streaming<DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
+        if self.never_opening {
+            std::future::pending::<()>().await;
+        }
         let (sender, answers) = mpsc::channel(1);
         let (script, mut items) = (self.clone(), items.into_inner());
         tokio::spawn(async move {

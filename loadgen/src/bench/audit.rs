@@ -2,11 +2,13 @@
 //! accounts at a time, so that memory holds a few journals and never all.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use uuid::Uuid;
 use zbl_client::{Backoff, Client, Error};
 
@@ -15,10 +17,10 @@ use super::judgement::{Claims, Findings, Reading};
 use super::operation::Wording;
 use super::shared::Unsettled;
 use super::tally::{Tally, Told};
-use super::{BenchError, Progress, Stage};
-use crate::attack::{FIRST_PAUSE, LONGEST_PAUSE, READINGS, patiently};
+use super::{Progress, Stage};
+use crate::attack::{FIRST_PAUSE, LONGEST_PAUSE, READINGS, Stop, patiently};
 use crate::history::Acknowledgement;
-use crate::verdict::State;
+use crate::verdict::{Overflow, State};
 
 /// Settlements in flight: each locks a row and commits, and several of one account queue behind one another.
 const SETTLEMENTS: usize = 32;
@@ -29,8 +31,28 @@ const READERS: usize = 16;
 /// Entries per page: the most the server gives.
 const PAGE: i32 = 1_000;
 
-/// The longest journal that is read: 64 bytes for each entry are 640 MB.
-pub(super) const LONGEST: i32 = 10_000_000;
+/// The longest journal that is read: more than a day's run writes to one account.
+const LONGEST: i32 = 1_000_000_000;
+
+/// The most entries held of one journal: of one that is in order some hundred thousand are, and 64 bytes for each of these
+/// are 64 MB.
+const MOST_HELD: usize = 1_000_000;
+
+/// How long settling and judging go on after a stop. Who asks for one wants an end; a verdict is worth this much.
+const ONCE_STOPPED: Duration = Duration::from_secs(10);
+
+/// Why an account could not be judged.
+#[derive(Debug, thiserror::Error)]
+enum Unjudged {
+    #[error("it cannot be read back: {0}")]
+    Unreadable(Error),
+    #[error("its journal has more than {LONGEST} entries; bench on a fresh account")]
+    Long,
+    #[error("its journal has gaps or branches that more than {MOST_HELD} entries hang on")]
+    Entangled,
+    #[error(transparent)]
+    Overflow(#[from] Overflow),
+}
 
 /// What an audit looks at, and through what.
 pub(super) struct Audit<'a> {
@@ -39,8 +61,11 @@ pub(super) struct Audit<'a> {
     pub(super) accounts: &'a Accounts,
     pub(super) tally: &'a Tally,
     pub(super) progress: &'a watch::Sender<Progress>,
-    /// How long a server that does not answer is waited for, per account.
+    /// How long a server that does not answer is waited for, per page.
     pub(super) patience: Duration,
+    pub(super) stop: Stop,
+    /// When a stop ends it.
+    pub(super) cut: OnceLock<Instant>,
 }
 
 impl Audit<'_> {
@@ -64,7 +89,11 @@ impl Audit<'_> {
         if Instant::now() >= until {
             return Some(operation);
         }
-        match patiently(self.clients, until, resolve).await {
+        let answer = tokio::select! {
+            answer = patiently(self.clients, until, resolve) => answer,
+            () = self.cut() => return Some(operation),
+        };
+        match answer {
             Ok(Some(receipt)) => {
                 self.tally.acknowledge(account, request_id, self.wording.delta, &Acknowledgement::of(&receipt));
                 None
@@ -74,54 +103,70 @@ impl Audit<'_> {
         }
     }
 
-    /// Reads and judges every account that was touched.
-    ///
-    /// # Errors
-    /// [`BenchError::Unreadable`] when the server goes away, [`BenchError::Overflow`] when sums do not fit.
-    pub(super) async fn judge(&self, unsettled: &[Unsettled]) -> Result<Findings, BenchError> {
+    /// Returns some time after a stop, the same for all who wait for it.
+    async fn cut(&self) {
+        self.stop.clone().wait().await;
+        sleep_until(*self.cut.get_or_init(|| Instant::now() + ONCE_STOPPED)).await;
+    }
+
+    /// Reads and judges every account that was touched. What cannot be judged, or not in time, is noted.
+    pub(super) async fn judge(&self, unsettled: &[Unsettled]) -> Findings {
         let ids: HashSet<Uuid> = unsettled.iter().map(|operation| operation.request_id).collect();
         let mut open: HashMap<u32, u64> = HashMap::new();
         for operation in unsettled {
             *open.entry(operation.account).or_default() += 1;
         }
         let touched: Vec<_> = self.tally.touched().collect();
+        let (mut accounts, mut acknowledged) = (0, 0);
+        for (_, told) in &touched {
+            (accounts, acknowledged) = (accounts + 1, acknowledged + told.acknowledged);
+        }
         self.begin(Stage::Judging, touched.len());
-        let judged = touched.into_iter().map(|(account, told)| {
+        let judged = stream::iter(touched).map(|(account, told)| {
             let unsettled = open.get(&account).copied().unwrap_or(0);
-            self.judge_one(account, told, unsettled, &ids)
+            let ids = &ids;
+            async move { (told.acknowledged, self.judge_one(account, told, unsettled, ids).await) }
         });
-        let findings = stream::iter(judged).buffer_unordered(READERS).inspect_ok(|_| {
+        let (mut judged, mut findings) = (pin!(judged.buffer_unordered(READERS)), Findings::default());
+        let mut cut = pin!(self.cut());
+        loop {
+            let (told, found) = tokio::select! {
+                next = judged.next() => match next {
+                    Some(judged) => judged,
+                    None => return findings,
+                },
+                () = &mut cut => {
+                    findings.leave(accounts, acknowledged);
+                    return findings;
+                }
+            };
+            (accounts, acknowledged) = (accounts - 1, acknowledged - told);
+            findings.add(found);
             self.progress.send_modify(|progress| progress.done += 1);
-        });
-        findings
-            .try_fold(Findings::default(), |mut sum, found| async move {
-                sum.add(found);
-                Ok(sum)
-            })
-            .await
+        }
     }
 
-    async fn judge_one(
-        &self,
-        account: u32,
-        told: Told,
-        unsettled: u64,
-        ids: &HashSet<Uuid>,
-    ) -> Result<Findings, BenchError> {
+    async fn judge_one(&self, account: u32, told: Told, unsettled: u64, ids: &HashSet<Uuid>) -> Findings {
         let user_id = self.wording.user_id(account);
         let mut reading = Reading::new(self.wording.ids, self.tally.keys(), ids, self.accounts.root);
-        let last = self.read(user_id, &mut reading).await?;
         let mut findings = Findings::default();
-        findings.judge(&reading, &Claims { user_id, told, unsettled, delta: self.wording.delta, last })?;
-        Ok(findings)
+        let judged = self.read(user_id, &mut reading).await.and_then(|last| {
+            let claims = Claims { user_id, told, unsettled, delta: self.wording.delta, last };
+            Ok(findings.judge(reading, &claims)?)
+        });
+        if let Err(why) = judged {
+            findings = Findings::default();
+            findings.pass_over(user_id, told.acknowledged, &why);
+        }
+        findings
     }
 
     /// Reads the journal and then the account, and what has been added to it while something else moves them in between.
     /// Out of time, what was read stands.
-    async fn read(&self, user_id: i64, reading: &mut Reading<'_>) -> Result<State, BenchError> {
-        let until = Instant::now() + self.patience;
+    async fn read(&self, user_id: i64, reading: &mut Reading<'_>) -> Result<State, Unjudged> {
         let mut after = None;
-        let mut last = self.read_on(user_id, reading, &mut after, until).await?;
+        let mut last = self.read_on(user_id, reading, &mut after).await?;
+        let until = Instant::now() + self.patience;
         let again = async {
             let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             for _ in 1..READINGS {
@@ -129,39 +174,44 @@ impl Audit<'_> {
                     break;
                 }
                 tokio::time::sleep(backoff.pause()).await;
-                last = self.read_on(user_id, reading, &mut after, until).await?;
+                last = self.read_on(user_id, reading, &mut after).await?;
             }
-            Ok::<(), BenchError>(())
+            Ok::<(), Unjudged>(())
         };
         timeout_at(until, again).await.unwrap_or(Ok(()))?;
         Ok(last)
     }
 
     /// Reads from the page behind `after` to the end, and then the account. `after` stays before the last page, which may
-    /// grow.
+    /// grow. A server that answers is never out of time: patience begins anew with each page.
     async fn read_on(
         &self,
         user_id: i64,
         reading: &mut Reading<'_>,
         after: &mut Option<String>,
-        until: Instant,
-    ) -> Result<State, BenchError> {
-        let unreadable = |source: Error| BenchError::Unreadable { user_id, source };
+    ) -> Result<State, Unjudged> {
         for _ in 0..LONGEST / PAGE {
             let page = |client: Client| {
                 let after = after.clone();
                 async move { client.entries(user_id, PAGE, after.as_deref()).await }
             };
-            let page = patiently(self.clients, until, page).await.map_err(unreadable)?;
-            page.entries.iter().for_each(|entry| reading.take(entry));
+            let page = patiently(self.clients, self.until(), page).await.map_err(Unjudged::Unreadable)?;
+            page.entries.iter().try_for_each(|entry| reading.take(entry))?;
+            if reading.held() > MOST_HELD {
+                return Err(Unjudged::Entangled);
+            }
             if page.next.is_none() {
                 let balance = |client: Client| async move { client.balance(user_id).await };
-                let account = patiently(self.clients, until, balance).await.map_err(unreadable)?;
+                let account = patiently(self.clients, self.until(), balance).await.map_err(Unjudged::Unreadable)?;
                 return Ok(State { balance: account.balance, version: account.version });
             }
             *after = page.next;
         }
-        Err(BenchError::LongJournal { user_id })
+        Err(Unjudged::Long)
+    }
+
+    fn until(&self) -> Instant {
+        Instant::now() + self.patience
     }
 
     fn begin(&self, stage: Stage, total: usize) {

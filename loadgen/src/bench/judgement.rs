@@ -2,66 +2,21 @@
 //! an attack, and of the same opinion wherever both can see; it sees less, because it keeps no operation. What that costs
 //! is said in [`Findings`], and it errs on the side of not calling a run clean.
 
-use std::collections::HashSet;
+use std::fmt;
 
-use uuid::Uuid;
-use zbl_client::{Entry, EntryKind, Money};
+use zbl_client::Money;
 
-use super::operation::RequestIds;
-use super::tally::{Digest, Keys, Told};
-use crate::history::Acknowledgement;
+use super::tally::Told;
+use crate::report::Taken;
 use crate::report::bench::{BenchVerdict, LostOn};
-use crate::report::{Pair, Side, Taken};
-use crate::verdict::{Doubt, Journal, Node, Overflow, State, Survival, Verdict};
+use crate::verdict::{Doubt, Overflow, State, Verdict};
+
+mod reading;
+
+pub(super) use reading::Reading;
 
 /// Lost updates that are told one by one; all are counted.
 const WITNESSES: usize = 100;
-
-/// A journal entry, as much of it as the tree and its witnesses need: 48 bytes.
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    version: i64,
-    version_before: i64,
-    delta: Money,
-    balance_after: Money,
-    request_id: Uuid,
-}
-
-impl Node for Row {
-    fn version(&self) -> i64 {
-        self.version
-    }
-
-    fn version_before(&self) -> i64 {
-        self.version_before
-    }
-
-    fn delta(&self) -> Money {
-        self.delta
-    }
-
-    fn balance_after(&self) -> Money {
-        self.balance_after
-    }
-}
-
-/// An account's journal while it is read.
-pub(super) struct Reading<'a> {
-    ids: RequestIds,
-    keys: &'a Keys,
-    unsettled: &'a HashSet<Uuid>,
-    /// What a fresh account began with.
-    began: Option<State>,
-    root: State,
-    rows: Vec<Row>,
-    /// Entries of the run, without those of unsettled operations.
-    journaled: Told,
-    /// Entries of operations whose outcome was never learnt.
-    found: u64,
-    /// Such operations that are voided.
-    voided: u64,
-    foreign: u64,
-}
 
 /// What was found on the accounts so far.
 #[derive(Clone, Debug, Default)]
@@ -89,62 +44,12 @@ pub(super) struct Findings {
     foreign: u64,
     gaps: u64,
     unrooted: u64,
+    /// Accounts that could not be judged, and why the first of them could not.
+    unjudged: u64,
+    why_unjudged: Option<String>,
+    /// Accounts that there was no time for.
+    left: u64,
     moving: Option<Doubt>,
-}
-
-impl<'a> Reading<'a> {
-    /// A journal to be read from its beginning; what counts is behind what the account began with. Of an account that was
-    /// there before, this is whatever its newest entry before the run's first one left behind.
-    pub(super) fn new(ids: RequestIds, keys: &'a Keys, unsettled: &'a HashSet<Uuid>, began: Option<State>) -> Self {
-        let root = began.unwrap_or(State { balance: Money::ZERO, version: 0 });
-        let journaled = Told { acknowledged: 0, digest: Digest::NONE };
-        Self { ids, keys, unsettled, began, root, rows: Vec::new(), journaled, found: 0, voided: 0, foreign: 0 }
-    }
-
-    /// Takes the next entry; those up to the root are passed over, and those that were read before.
-    pub(super) fn take(&mut self, entry: &Entry) {
-        if entry.version <= self.newest() {
-            return;
-        }
-        let &Entry { version, request_id, delta, balance_after, version_before, .. } = entry;
-        if self.began.is_none() && self.rows.is_empty() && !self.ids.holds(request_id) {
-            self.root = State { balance: balance_after, version };
-            return;
-        }
-        self.rows.push(Row { version, version_before, delta, balance_after, request_id });
-        match (self.ids.holds(request_id), entry.kind) {
-            (false, _) => self.foreign += 1,
-            // A void settles that there is nothing.
-            (true, EntryKind::Void) => self.voided += u64::from(self.unsettled.contains(&request_id)),
-            (true, _) if self.unsettled.contains(&request_id) => self.found += 1,
-            (true, _) => {
-                let receipt = Acknowledgement { balance: balance_after, version, version_before };
-                self.journaled.acknowledged += 1;
-                self.journaled.digest.add(self.keys.digest(request_id, delta, &receipt));
-            }
-        }
-    }
-
-    /// The version of the newest entry.
-    pub(super) fn newest(&self) -> i64 {
-        self.journal().newest()
-    }
-
-    fn journal(&self) -> Journal<'_, Row> {
-        Journal { root: self.root, entries: &self.rows }
-    }
-
-    /// Whether the row is a deduction of this run: a void changes nothing.
-    fn is_own(&self, row: &Row) -> bool {
-        self.ids.holds(row.request_id) && row.delta != Money::ZERO
-    }
-
-    /// Whether any of the run's ids is journaled twice, and how often.
-    fn doubled(&self) -> u64 {
-        let mut ids: Vec<Uuid> = self.rows.iter().filter(|row| self.is_own(row)).map(|row| row.request_id).collect();
-        ids.sort_unstable();
-        ids.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
-    }
 }
 
 /// What is held against an account's journal.
@@ -164,42 +69,51 @@ impl Findings {
     ///
     /// # Errors
     /// [`Overflow`] when a balance before a write does not fit money.
-    pub(super) fn judge(&mut self, reading: &Reading<'_>, claims: &Claims) -> Result<(), Overflow> {
-        let Claims { told, last, delta, .. } = claims;
-        let journal = reading.journal();
-        let path = journal.path();
+    pub(super) fn judge(&mut self, mut reading: Reading<'_>, claims: &Claims) -> Result<(), Overflow> {
+        let Claims { user_id, told, last, delta, .. } = claims;
+        let newest = reading.newest();
+        let mut trail = std::mem::take(&mut reading.trail);
+        trail.follow(reading.journal(), reading.ids)?;
         let minor = |money: Money| i128::from(money.minor());
-        let mut survived = minor(journal.root.balance);
-        let mut journaled = survived;
-        for (row, survival) in reading.rows.iter().zip(&path.survival) {
-            journaled += minor(row.delta);
-            match survival {
-                Survival::Survives => survived += minor(row.delta),
-                Survival::LostTo(overwriter) if reading.is_own(row) => {
-                    self.mourn(claims.user_id, row, &reading.rows[*overwriter])?;
-                }
-                Survival::LostTo(_) => {}
-            }
-        }
+        let first = minor(reading.first.balance);
         let missing = told.acknowledged.saturating_sub(reading.journaled.acknowledged);
-        let settled = last.version == journal.newest();
-        let explained = survived + i128::from(missing) * minor(*delta);
+        let settled = last.version == newest;
+        let explained = first + trail.survived + i128::from(missing) * minor(*delta);
         let unattributed = if settled { minor(last.balance) - explained } else { 0 };
-        self.unexplained += u64::from(unattributed != 0);
-        self.unattributed += unattributed;
-        self.difference += minor(last.balance) - journaled;
-        self.compare(reading, told, missing);
-        self.accounts += 1;
-        self.acknowledged += told.acknowledged + reading.found;
-        self.unknown += claims.unsettled.saturating_sub(reading.found + reading.voided);
-        self.miscalculated += journal.miscalculated().count() as u64;
-        self.foreign += reading.foreign;
-        self.gaps += journal.gaps();
-        self.unrooted += u64::from(!path.reaches_root);
-        if !settled {
-            self.moving = Some(Doubt::Moving { account: last.version, journal: journal.newest() });
-        }
+        self.compare(&reading, told, missing);
+        self.add(Self {
+            accounts: 1,
+            acknowledged: told.acknowledged + reading.found,
+            lost_updates: trail.lost_updates,
+            witnesses: trail.witnesses.into_iter().map(|pair| LostOn { user_id: *user_id, pair }).collect(),
+            paired: trail.paired,
+            unattributed,
+            difference: minor(last.balance) - first - trail.journaled,
+            unexplained: u64::from(unattributed != 0),
+            unknown: claims.unsettled.saturating_sub(reading.found + reading.voided),
+            miscalculated: trail.miscalculated,
+            foreign: reading.foreign,
+            gaps: trail.gaps,
+            unrooted: u64::from(trail.broken),
+            moving: (!settled).then_some(Doubt::Moving { account: last.version, journal: newest }),
+            ..Self::default()
+        });
         Ok(())
+    }
+
+    /// Notes an account that could not be judged, where this many deductions were acknowledged.
+    pub(super) fn pass_over(&mut self, user_id: i64, acknowledged: u64, why: &impl fmt::Display) {
+        self.add(Self {
+            acknowledged,
+            unjudged: 1,
+            why_unjudged: Some(format!("account {user_id}: {why}")),
+            ..Self::default()
+        });
+    }
+
+    /// Notes accounts that judging was ended before, where this many deductions were acknowledged.
+    pub(super) fn leave(&mut self, accounts: u64, acknowledged: u64) {
+        self.add(Self { acknowledged, left: accounts, ..Self::default() });
     }
 
     /// Holds what was told against what is journaled.
@@ -215,17 +129,6 @@ impl Findings {
         }
     }
 
-    fn mourn(&mut self, user_id: i64, victim: &Row, overwriter: &Row) -> Result<(), Overflow> {
-        let amount = victim.delta.checked_neg().ok_or(Overflow)?;
-        self.lost_updates += 1;
-        self.paired += i128::from(amount.minor());
-        if self.witnesses.len() < WITNESSES {
-            let pair = Pair { victim: side(victim)?, overwriter: side(overwriter)?, amount };
-            self.witnesses.push(LostOn { user_id, pair });
-        }
-        Ok(())
-    }
-
     /// Adds what was found on other accounts.
     pub(super) fn add(&mut self, other: Self) {
         let room = WITNESSES.saturating_sub(self.witnesses.len());
@@ -234,6 +137,7 @@ impl Findings {
         self.unattributed += other.unattributed;
         self.difference += other.difference;
         self.moving = self.moving.or(other.moving);
+        self.why_unjudged = self.why_unjudged.take().or(other.why_unjudged);
         for (sum, more) in [
             (&mut self.accounts, other.accounts),
             (&mut self.acknowledged, other.acknowledged),
@@ -248,34 +152,39 @@ impl Findings {
             (&mut self.foreign, other.foreign),
             (&mut self.gaps, other.gaps),
             (&mut self.unrooted, other.unrooted),
+            (&mut self.unjudged, other.unjudged),
+            (&mut self.left, other.left),
         ] {
             *sum += more;
         }
     }
 
-    /// The verdict over all accounts, where each deduction took `amount`.
-    ///
-    /// # Errors
-    /// [`Overflow`] when a sum does not fit money.
-    pub(super) fn close(self, amount: Money) -> Result<BenchVerdict, Overflow> {
+    /// The verdict over all accounts, where each deduction took `amount`. Sums that money cannot hold are cut to what it
+    /// can, and such a run is not clean.
+    pub(super) fn close(self, amount: Money) -> BenchVerdict {
         let harm = self.harm();
-        let doubts = self.doubts();
+        let mut doubts = self.doubts();
         let taken = i128::from(amount.minor()) * i128::from(self.acknowledged);
-        Ok(BenchVerdict {
+        let sums = [taken, self.paired + self.unattributed, self.unattributed, self.difference];
+        if sums.iter().any(|sum| i64::try_from(*sum).is_err()) {
+            doubts.push("sums are greater than money can hold; bench with smaller amounts".to_owned());
+        }
+        let [taken, lost, unattributed, difference] = sums.map(money);
+        BenchVerdict {
             verdict: match (self.lost_updates > 0 || !harm.is_empty(), doubts.is_empty()) {
                 (true, _) => Verdict::Lost,
                 (false, false) => Verdict::Inconclusive,
                 (false, true) => Verdict::Clean,
             },
             accounts_checked: self.accounts,
-            acknowledged: Taken { count: self.acknowledged, amount: money(taken)? },
+            acknowledged: Taken { count: self.acknowledged, amount: taken },
             lost_updates_count: self.lost_updates,
-            lost: money(self.paired + self.unattributed)?,
-            unattributed: money(self.unattributed)?,
-            difference: money(self.difference)?,
-            doubts: harm.into_iter().chain(doubts.iter().map(ToString::to_string)).collect(),
+            lost,
+            unattributed,
+            difference,
+            doubts: [harm, doubts].concat(),
             lost_updates: self.witnesses,
-        })
+        }
     }
 
     /// What does not hold, besides lost updates.
@@ -290,8 +199,9 @@ impl Findings {
         possible.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{what}: {count}")).collect()
     }
 
-    fn doubts(&self) -> Vec<Doubt> {
-        let possible = [
+    /// Why it cannot be called clean although nothing is known to be lost.
+    fn doubts(&self) -> Vec<String> {
+        let known = [
             (self.acknowledged == 0, Doubt::NothingAcknowledged),
             (self.unknown > 0, Doubt::Unknown(self.unknown)),
             (self.foreign > 0, Doubt::Foreign(self.foreign)),
@@ -299,22 +209,29 @@ impl Findings {
             (self.gaps > 0, Doubt::Gaps(self.gaps)),
             (self.unrooted > 0, Doubt::Unrooted),
         ];
-        possible.into_iter().filter_map(|(present, doubt)| present.then_some(doubt)).chain(self.moving).collect()
+        let known = known.into_iter().filter_map(|(present, doubt)| present.then_some(doubt)).chain(self.moving);
+        let mut doubts: Vec<String> = known.map(|doubt| doubt.to_string()).collect();
+        if self.surplus > 0 {
+            // Only the surplus over those that were acknowledged is seen; one of these may be missing for each one more.
+            doubts.push(
+                "there may be more of them, and as many acknowledged ones missing: this cannot be excluded".to_owned(),
+            );
+        }
+        if let Some(why) = &self.why_unjudged {
+            doubts.push(format!("accounts that could not be judged: {}, the first of them {why}", self.unjudged));
+        }
+        if self.left > 0 {
+            let all = self.accounts + self.unjudged + self.left;
+            doubts.push(format!("stopped before all was judged: {} of {all} accounts are", self.accounts));
+        }
+        doubts
     }
 }
 
-fn side(row: &Row) -> Result<Side, Overflow> {
-    Ok(Side {
-        request_id: row.request_id,
-        version_before: row.version_before,
-        balance_before: row.balance_after.checked_sub(row.delta).ok_or(Overflow)?,
-        version: row.version,
-        balance_after: row.balance_after,
-    })
-}
-
-fn money(total: i128) -> Result<Money, Overflow> {
-    i64::try_from(total).map(Money::from_minor).map_err(|_| Overflow)
+/// As much of a sum as money holds.
+fn money(sum: i128) -> Money {
+    let most = if sum < 0 { i64::MIN } else { i64::MAX };
+    Money::from_minor(i64::try_from(sum).unwrap_or(most))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::alarm::Alarm;
 use super::choice::Choice;
 use super::exchange::{Backlog, Ended, Event, Exchange};
 use super::operation::{Answer, Operation};
-use super::shared::{Shared, Unsettled};
+use super::shared::{Counting, Shared, Unsettled};
 use super::sheet::{Outcome, Part, Sheet};
 use crate::attack::{FIRST_PAUSE, LONGEST_PAUSE, Stop};
 use crate::pacer::{Pacer, WhenFull};
@@ -43,6 +43,8 @@ pub(super) struct Lane {
     in_flight: usize,
     away: Option<Away>,
     closing: Closing,
+    /// From when on what ends is no part of the figures.
+    counts_until: Instant,
     next_tick: Instant,
     /// The second the part belongs to, counted from when operations count.
     second: u64,
@@ -55,8 +57,8 @@ pub(super) struct Lane {
 /// What a lane brings back.
 pub(super) struct Haul {
     pub(super) sheet: Sheet,
-    /// When the last operation that counts ended.
-    pub(super) last_ended: Option<Instant>,
+    /// From when operations counted to when the last of them ended, or to when they no longer counted.
+    pub(super) measured: Duration,
     /// Whether operations were left undone.
     pub(super) cut_short: bool,
     /// The first failure there was.
@@ -94,6 +96,7 @@ impl Lane {
     ) -> Result<Self, CreationError> {
         Ok(Self {
             number,
+            counts_until: shared.until,
             shared,
             pacer,
             limit,
@@ -107,7 +110,7 @@ impl Lane {
             next_tick: Instant::now() + TICK,
             second: 0,
             part: Part::new()?,
-            haul: Haul { sheet: Sheet::new()?, last_ended: None, cut_short: false, failure: None },
+            haul: Haul { sheet: Sheet::new()?, measured: Duration::ZERO, cut_short: false, failure: None },
             untold: (0, 0),
         })
     }
@@ -123,7 +126,15 @@ impl Lane {
             if self.is_done() {
                 break;
             }
-            let lost = match dial().await {
+            let dialled = tokio::select! {
+                dialled = dial() => dialled,
+                // What was sent before is as unknown as it was; nothing is in flight.
+                () = self.stop.wait(), if self.closing != Closing::AtOnce => {
+                    self.break_off();
+                    continue;
+                }
+            };
+            let lost = match dialled {
                 Ok(mut exchange) => {
                     let Err(lost) = self.converse(&mut exchange).await else { break };
                     for operation in exchange.abandon() {
@@ -138,13 +149,18 @@ impl Lane {
             self.tell();
         }
         self.tell();
+        if self.shared.counting == Counting::WhatEnds {
+            self.haul.measured = self.counts_until.saturating_duration_since(self.shared.counts_from);
+        }
         self.shared.series().advance(self.number.into(), &self.part, None);
         self.haul
     }
 
     /// Waits until a server that is away is to be tried again.
     async fn rest(&mut self) {
-        while let Some(until) = self.away.as_ref().map(|away| away.until).filter(|until| *until > Instant::now()) {
+        while !self.is_done()
+            && let Some(until) = self.away.as_ref().map(|away| away.until).filter(|until| *until > Instant::now())
+        {
             tokio::select! {
                 () = sleep_until(until.min(self.next_tick)) => {}
                 () = self.stop.wait(), if self.closing != Closing::AtOnce => self.break_off(),
@@ -223,6 +239,7 @@ impl Lane {
             let due = self.pacer.due(self.due, now);
             let full = self.waiting.len() + self.in_flight >= self.limit;
             if due >= self.shared.until {
+                self.haul.cut_short |= self.shared.is_short();
                 self.closing = Closing::InOrder;
                 return;
             }
@@ -230,7 +247,9 @@ impl Lane {
                 return;
             }
             let counts = due >= self.shared.counts_from;
-            if counts && !self.shared.take_one() {
+            // What is dropped is none of the operations that were asked for.
+            let left = !counts || if full { !self.shared.is_exhausted() } else { self.shared.take_one() };
+            if !left {
                 self.closing = Closing::InOrder;
                 return;
             }
@@ -327,14 +346,14 @@ impl Lane {
         }
         operation.reason = error.reason();
         if error.is_transient() && self.closing != Closing::AtOnce {
-            self.haul.sheet.outage_retries += u64::from(operation.counts);
+            self.haul.sheet.outage_retries += u64::from(self.counts(&operation, now));
             self.waiting.push_front(operation);
             return;
         }
         self.close(&operation, known(&operation), now);
     }
 
-    /// Sends nothing any more. What was to be repeated stays as it is known; what was never sent was never begun.
+    /// Sends nothing any more. What was to be repeated stays as it is known; what was due and never sent is dropped.
     fn break_off(&mut self) {
         self.haul.cut_short |= self.closing == Closing::Not || !self.waiting.is_empty();
         self.closing = Closing::AtOnce;
@@ -342,7 +361,18 @@ impl Lane {
         for operation in std::mem::take(&mut self.waiting) {
             if operation.sent.is_some() {
                 self.close(&operation, known(&operation), now);
+            } else {
+                self.haul.sheet.punctuality.dropped += u64::from(operation.counts);
             }
+        }
+        self.counts_until = self.counts_until.min(now);
+    }
+
+    /// Whether an operation that ends now is part of the figures.
+    fn counts(&self, operation: &Operation, now: Instant) -> bool {
+        match self.shared.counting {
+            Counting::WhatEnds => (self.shared.counts_from..self.counts_until).contains(&now),
+            Counting::WhatIsDue => operation.counts,
         }
     }
 
@@ -357,17 +387,21 @@ impl Lane {
                 self.shared.keep(Unsettled { account: operation.account, request_id });
             }
         }
-        if !operation.counts {
+        // What nobody answers was under way all the same, and is not forgotten for ending too late to count.
+        let unknown = outcome == Outcome::Unknown && now >= self.shared.counts_from;
+        if !(self.counts(operation, now) || unknown && self.shared.counting == Counting::WhatEnds) {
             return;
         }
         self.turn_over(now);
         let latency = now - operation.due;
         self.part.record(operation.method, outcome, latency);
         self.haul.sheet.record(operation.method, outcome, latency);
-        if outcome != Outcome::Unknown && self.pacer.when_full() == WhenFull::Drop {
+        if outcome.is_decided() && self.pacer.when_full() == WhenFull::Drop {
             self.haul.sheet.punctuality.observed.record(now - operation.sent.unwrap_or(operation.due));
         }
-        self.haul.last_ended = Some(now);
+        if self.shared.counting == Counting::WhatIsDue {
+            self.haul.measured = now.saturating_duration_since(self.shared.counts_from);
+        }
     }
 
     /// Hands over what was measured in a second that is over.

@@ -15,6 +15,12 @@ pub const MAX_IN_FLIGHT: u32 = 100_000;
 /// The highest rate: what no machine reaches, and what a microsecond's clock can still tell apart.
 pub const MAX_RATE_PER_S: f64 = 1_000_000.0;
 
+/// The lowest rate: an operation in a quarter of an hour. A run lasts a day at most, and below this it would send none.
+pub const MIN_RATE_PER_S: f64 = 0.001;
+
+/// The greatest seed: JSON's numbers are exact up to it, and a result is to name the seed it came from.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
 /// The highest share in a mix.
 pub const MAX_SHARE: u32 = 1_000_000;
 
@@ -49,7 +55,7 @@ pub struct Plan {
     pub warmup: Duration,
     /// How long a server that is away is waited for.
     pub outage: Duration,
-    /// What accounts and methods are chosen from.
+    /// What the choice of accounts and methods is made from. Request ids and the ids of fresh accounts are always new.
     pub seed: u64,
     /// What must be reached.
     pub thresholds: Vec<Threshold>,
@@ -101,8 +107,19 @@ pub enum PlanError {
     #[error("calls in flight must be between 1 and {MAX_IN_FLIGHT}")]
     InFlight,
     /// No rate.
-    #[error("the rate must be more than 0 and at most {MAX_RATE_PER_S} operations per second")]
+    #[error("the rate must be between {MIN_RATE_PER_S} and {MAX_RATE_PER_S} operations per second")]
     Rate,
+    /// A seed that results cannot name.
+    #[error("the seed must be at most {MAX_SEED}")]
+    Seed,
+    /// Something is asked for that would change nothing.
+    #[error("{flag} changes nothing where {why}; leave it out")]
+    Idle {
+        /// The flag.
+        flag: &'static str,
+        /// What makes it so.
+        why: &'static str,
+    },
     /// Nothing to do.
     #[error("the number of requests must be more than 0")]
     Requests,
@@ -139,15 +156,32 @@ impl Plan {
         if !(1..=MAX_IN_FLIGHT).contains(&self.most_in_flight()) {
             return Err(PlanError::InFlight);
         }
-        if matches!(self.pacing, Pacing::Open { rate_per_s, .. } if !(rate_per_s > 0.0 && rate_per_s <= MAX_RATE_PER_S))
-        {
+        let in_range = |rate_per_s: f64| (MIN_RATE_PER_S..=MAX_RATE_PER_S).contains(&rate_per_s);
+        if matches!(self.pacing, Pacing::Open { rate_per_s, .. } if !in_range(rate_per_s)) {
             return Err(PlanError::Rate);
         }
         if self.length == Length::Requests(0) {
             return Err(PlanError::Requests);
         }
+        if self.seed > MAX_SEED {
+            return Err(PlanError::Seed);
+        }
+        self.check_use()?;
         self.thresholds.iter().try_for_each(|threshold| threshold.fits(self.mix.keys().copied(), &self.pacing))?;
         Ok(())
+    }
+
+    /// Whether all that is asked for has a use: who gives a flag believes that it has.
+    fn check_use(&self) -> Result<(), PlanError> {
+        let (undeducted, unused) = (!self.deducts(), !self.uses_accounts());
+        let (nothing_deducted, no_accounts) = ("nothing is deducted", "no account is used");
+        let idle = [
+            (undeducted && !self.strategy.is_empty(), "--strategy", nothing_deducted),
+            (unused && self.accounts > 1, "--accounts", no_accounts),
+            (unused && self.zipf.is_some(), "--zipf", no_accounts),
+            (unused && self.first_user.is_some(), "--from-user", no_accounts),
+        ];
+        idle.into_iter().find(|(idle, ..)| *idle).map_or(Ok(()), |(_, flag, why)| Err(PlanError::Idle { flag, why }))
     }
 
     /// Whether money is moved, so that there is something to judge.
@@ -222,6 +256,7 @@ mod tests {
         };
         assert_eq!(check(|_| {}), Ok(()));
         assert_eq!(check(|plan| plan.pacing = open(MAX_RATE_PER_S)), Ok(()));
+        assert_eq!(check(|plan| plan.pacing = open(MIN_RATE_PER_S)), Ok(()));
         for (change, expected) in [
             ((|plan| plan.clients.clear()) as fn(&mut Plan), PlanError::NoServer),
             (|plan| plan.connections = 0, PlanError::Connections),
@@ -236,13 +271,26 @@ mod tests {
             (|plan| plan.pacing = Pacing::Closed { concurrency: 0 }, PlanError::InFlight),
             (|plan| plan.pacing = Pacing::Closed { concurrency: MAX_IN_FLIGHT + 1 }, PlanError::InFlight),
             (|plan| plan.pacing = open(0.0), PlanError::Rate),
+            (|plan| plan.pacing = open(1e-20), PlanError::Rate),
             (|plan| plan.pacing = open(f64::NAN), PlanError::Rate),
             (|plan| plan.length = Length::Requests(0), PlanError::Requests),
+            (|plan| plan.seed = MAX_SEED + 1, PlanError::Seed),
         ] {
             assert_eq!(check(change), Err(expected));
         }
         let streamed = Plan { transport: Transport::Stream, mix: BTreeMap::from([(Method::Health, 1)]), ..plan() };
         assert_eq!(streamed.check(), Err(PlanError::Stream));
+        for (change, named) in [
+            ((|plan| plan.strategy = "batched".to_owned()) as fn(&mut Plan), "--strategy"),
+            (|plan| plan.accounts = 2, "--accounts"),
+            (|plan| plan.zipf = Some(1.0), "--zipf"),
+            (|plan| plan.first_user = Some(1), "--from-user"),
+        ] {
+            let mut health = Plan { mix: BTreeMap::from([(Method::Health, 1)]), ..plan() };
+            assert_eq!(health.check(), Ok(()));
+            change(&mut health);
+            assert!(matches!(health.check(), Err(PlanError::Idle { flag, .. }) if flag == named), "{named}");
+        }
         let late = Plan { thresholds: vec!["late==0".parse().unwrap()], ..plan() };
         assert!(matches!(late.check(), Err(PlanError::Threshold(ThresholdError::NoSchedule(_)))));
     }

@@ -62,8 +62,8 @@ impl Series {
     /// A connection is through with the second it was in and has come to `second`, or to its end. What goes wrong is told
     /// in the end.
     pub(super) fn advance(&mut self, connection: usize, part: &Part, second: Option<u64>) {
-        if self.failed.is_none() {
-            self.failed = self.take(connection, part, second).err();
+        if let Err(error) = self.take(connection, part, second) {
+            self.failed.get_or_insert(error);
         }
     }
 
@@ -96,8 +96,10 @@ impl Series {
             for (method, latencies) in Method::ALL.into_iter().zip(&part.latencies).filter(|(_, part)| !part.is_empty())
             {
                 all.merge(latencies)?;
-                if let Some(log) = &mut self.log {
-                    log.interval(method, at, SECOND, latencies.histogram())?;
+                let written = self.log.as_mut().map(|log| log.interval(method, at, SECOND, latencies.histogram()));
+                if let Some(Err(error)) = written {
+                    self.failed.get_or_insert(error.into());
+                    self.log = None;
                 }
             }
         }
@@ -126,16 +128,11 @@ impl Series {
         }
     }
 
-    /// The windows of a run that lasted this long.
-    ///
-    /// # Errors
-    /// The first [`SeriesError`] there was.
-    pub(super) fn finish(self, elapsed: Duration) -> Result<Vec<Window>, SeriesError> {
-        if let Some(failed) = self.failed {
-            return Err(failed);
-        }
-        if let Some(log) = self.log {
-            log.finish()?;
+    /// The windows of a run that lasted this long, and what went wrong first: it makes neither the windows so far nor the
+    /// run worth less.
+    pub(super) fn finish(mut self, elapsed: Duration) -> (Vec<Window>, Option<SeriesError>) {
+        if let Some(Err(error)) = self.log.take().map(HistogramLog::finish) {
+            self.failed.get_or_insert(error.into());
         }
         let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let mut windows = self.windows;
@@ -145,7 +142,7 @@ impl Series {
             // The last operation ended within it; a length of nothing would make an infinite rate.
             last.length_ms = elapsed.saturating_sub(last.at_ms).clamp(1, last.length_ms);
         }
-        Ok(windows)
+        (windows, self.failed)
     }
 }
 
@@ -194,7 +191,7 @@ mod tests {
         series.advance(0, &part(Method::Deduct, &[9]), None);
         series.advance(1, &part(Method::Deduct, &[]), None);
 
-        let windows = series.finish(Duration::from_millis(3_250)).unwrap();
+        let windows = series.finish(Duration::from_millis(3_250)).0;
         let figures: Vec<_> = windows.iter().map(|w| (w.at_ms, w.length_ms, w.acknowledged, w.max_us)).collect();
         assert_eq!(figures, [(0, 1_000, 3, 300), (1_000, 1_000, 1, 7), (2_000, 1_000, 0, 0), (3_000, 250, 1, 9)]);
         assert_eq!((windows[0].p50_us, windows[0].p99_us), (200, 300));
@@ -208,7 +205,7 @@ mod tests {
             series.advance(0, &part(Method::Deduct, &[second + 1]), Some(second + 1));
         }
         series.advance(0, &Part::new().unwrap(), None);
-        let windows = series.finish(Duration::from_secs(seconds)).unwrap();
+        let windows = series.finish(Duration::from_secs(seconds)).0;
         assert!(windows.len() <= MOST_WINDOWS, "{}", windows.len());
         assert_eq!(windows.iter().map(|window| window.acknowledged).sum::<u64>(), seconds);
         assert_eq!(windows.iter().map(|window| window.length_ms).sum::<u64>(), seconds * 1_000);

@@ -23,10 +23,13 @@ pub(super) struct Shared {
     pub(super) counts_from: Instant,
     /// When no operation is due any more.
     pub(super) until: Instant,
+    pub(super) counting: Counting,
     /// How long a server that is away is waited for.
     pub(super) outage: Duration,
     pub(super) tally: Tally,
     pub(super) progress: watch::Sender<Progress>,
+    /// Whether a number of operations ends the run, and not the time.
+    counted: bool,
     /// Operations that still may count.
     left: AtomicU64,
     halted: AtomicBool,
@@ -46,8 +49,20 @@ pub(super) struct Unsettled {
 pub(super) struct Span {
     pub(super) counts_from: Instant,
     pub(super) until: Instant,
-    /// The most that count.
+    /// The most that count; `u64::MAX` where time decides.
     pub(super) requests: u64,
+    pub(super) counting: Counting,
+}
+
+/// Which operations count between the two times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Those that end, for a closed loop of fixed length: as many are under way when it begins as when it ends, so that
+    /// the last ones neither count nor stretch the time, however slow they are.
+    WhatEnds,
+    /// Those that are due, however late they end. An open loop must answer for all it was to send, and a number of
+    /// requests is to be kept.
+    WhatIsDue,
 }
 
 impl Shared {
@@ -63,9 +78,11 @@ impl Shared {
             wording,
             counts_from: span.counts_from,
             until: span.until,
+            counting: span.counting,
             outage,
             tally,
             progress,
+            counted: span.requests < u64::MAX,
             left: AtomicU64::new(span.requests),
             halted: AtomicBool::new(false),
             unsettled: Mutex::default(),
@@ -76,6 +93,16 @@ impl Shared {
     /// Takes one of the operations that count; false when there is none left.
     pub(super) fn take_one(&self) -> bool {
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Whether none of the operations that count is left.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the run ends by a number of operations, of which some are left.
+    pub(super) fn is_short(&self) -> bool {
+        self.counted && !self.is_exhausted()
     }
 
     /// Whether the run is to end because it cannot be kept account of.
@@ -121,7 +148,7 @@ mod tests {
         let (now, zero) = (Instant::now(), Money::ZERO);
         let ids = RequestIds::new(1);
         let wording = Wording { ids, first_user: 1, amount: zero, delta: zero, strategy: String::new() };
-        let span = Span { counts_from: now, until: now, requests };
+        let span = Span { counts_from: now, until: now, requests, counting: Counting::WhatIsDue };
         Shared::new(wording, span, Duration::ZERO, Tally::new(1), Series::new(1, None), watch::Sender::default())
     }
 

@@ -8,6 +8,7 @@ use hdrhistogram::{AdditionError, CreationError};
 
 use crate::recorder::Recorder;
 use crate::report::bench::Method;
+use crate::report::is_decision;
 
 /// How an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,18 @@ pub(super) enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// Whether the service did the operation or decided not to. To be turned away takes it no time, which is none of its
+    /// latencies.
+    pub(super) fn is_decided(self) -> bool {
+        match self {
+            Self::Acknowledged { .. } => true,
+            Self::Failed(reason) => is_decision(reason),
+            Self::Unknown => false,
+        }
+    }
+}
+
 /// Something kept for each method.
 pub(super) type PerMethod<T> = [T; Method::ALL.len()];
 
@@ -32,7 +45,7 @@ pub(super) struct Figures {
     pub(super) acknowledged: u64,
     pub(super) failed: BTreeMap<&'static str, u64>,
     pub(super) unknown: u64,
-    /// Latencies of operations with a known outcome, from when they were due.
+    /// Latencies of operations that were decided, from when they were due.
     pub(super) latency: Recorder,
 }
 
@@ -86,12 +99,11 @@ impl Figures {
         match outcome {
             Outcome::Acknowledged { .. } => self.acknowledged += 1,
             Outcome::Failed(reason) => *self.failed.entry(reason).or_default() += 1,
-            Outcome::Unknown => {
-                self.unknown += 1;
-                return;
-            }
+            Outcome::Unknown => self.unknown += 1,
         }
-        self.latency.record(latency);
+        if outcome.is_decided() {
+            self.latency.record(latency);
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) -> Result<(), AdditionError> {
@@ -135,9 +147,11 @@ impl Part {
         match outcome {
             Outcome::Acknowledged { .. } => self.acknowledged += 1,
             Outcome::Failed(_) => self.failed += 1,
-            Outcome::Unknown => return,
+            Outcome::Unknown => {}
         }
-        self.latencies[method as usize].record(latency);
+        if outcome.is_decided() {
+            self.latencies[method as usize].record(latency);
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) -> Result<(), AdditionError> {

@@ -46,7 +46,9 @@ impl Streamed {
     pub(super) async fn open(client: Client, wording: Wording, most: usize) -> Result<Self, Error> {
         let own = Client::connect_lazy(client.address()).map_err(Error::lost)?.with_deadline(client.deadline());
         let (changes, mut received) = mpsc::channel(most.max(1));
-        let answers = own.deduct_stream(stream::poll_fn(move |context| received.poll_recv(context))).await?;
+        let answers = own.deduct_stream(stream::poll_fn(move |context| received.poll_recv(context))).await;
+        // What it had given away by then is nothing: operations are sent once it is open.
+        let answers = answers.map_err(|not_opened| not_opened.error)?;
         Ok(Self {
             wording,
             changes,
@@ -73,8 +75,12 @@ impl Streamed {
 
 impl Exchange for Streamed {
     fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // Never more are sent than the channel holds, so there is room unless the other end has gone.
-        Poll::Ready(if self.changes.is_closed() { Err(Error::lost("the stream has ended")) } else { Ok(()) })
+        if self.changes.is_closed() {
+            return Poll::Ready(Err(Error::lost("the stream has ended")));
+        }
+        // There is always room for as many as may be in flight, unless the stream still holds some that have expired and
+        // are sent again: then until an answer or the next tick.
+        if self.changes.capacity() == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
     fn send(&mut self, operation: Operation, now: Instant) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use hdrhistogram::AdditionError;
 use zbl_client::{Client, Guarantee};
 
 use super::plan::{Plan, Transport};
+use super::remark::{Noted, remarks};
 use super::sheet::{Figures, Punctuality, Sheet};
 use crate::attack::servers;
 use crate::recorder::Recorder;
@@ -28,6 +29,7 @@ pub(super) struct Circumstances {
     pub(super) interrupted: bool,
     pub(super) series: Vec<Window>,
     pub(super) cost: Option<Cost>,
+    pub(super) noted: Noted,
     pub(super) verdict: Option<BenchVerdict>,
 }
 
@@ -36,7 +38,7 @@ pub(super) struct Circumstances {
 /// # Errors
 /// Never for histograms made by this program, whose bounds are the same.
 pub(super) fn bench(plan: &Plan, sheet: &Sheet, circumstances: Circumstances) -> Result<Bench, AdditionError> {
-    let Circumstances { strategy, store, first_user, began, elapsed, interrupted, series, cost, verdict } =
+    let Circumstances { strategy, store, first_user, began, elapsed, interrupted, series, cost, noted, verdict } =
         circumstances;
     let called = || Method::ALL.into_iter().zip(&sheet.methods).filter(|(method, _)| plan.mix.contains_key(method));
     let mut latency: Option<Recorder> = None;
@@ -93,10 +95,12 @@ pub(super) fn bench(plan: &Plan, sheet: &Sheet, circumstances: Circumstances) ->
         outage_retries: sheet.outage_retries,
         // The servers count the work of all calls together; a mix has others than deductions.
         cost: cost.filter(|_| only == Some(Method::Deduct)),
+        remarks: Vec::new(),
         advice: None,
         thresholds: Vec::new(),
         verdict,
     };
+    bench.remarks = remarks(&bench, &noted);
     bench.advice = advice::for_bench(&bench);
     bench.thresholds = plan.thresholds.iter().map(|threshold| threshold.check(&bench)).collect();
     Ok(bench)

@@ -6,8 +6,8 @@
 //! The digest of a receipt is a keyed 128-bit hash of everything in it that the journal must confirm; the digest of many
 //! is their sum. A sum, because it does not depend on the order, which differs between clients and journal, and because,
 //! unlike XOR, it counts: a receipt given twice does not cancel itself. If as many entries of the run are journaled as
-//! were acknowledged and the sums are equal, then the two are the same multiset, but for a chance of about 2^-128; the
-//! keys are drawn anew for each run, so no history can be made to collide. Every acknowledgement is then in the journal
+//! were acknowledged and the sums are equal, then the two are the same multiset, but for a chance of about 2^-128 as far
+//! as SipHash is like a random function; keys are drawn anew for each run, so no history can be made to collide. Every acknowledgement is then in the journal
 //! as it was told, nothing else of the run is, and the journal's tree alone tells which were lost. Where they differ, the
 //! digest tells that something does not hold, not what.
 
@@ -20,10 +20,19 @@ use zbl_client::Money;
 use crate::history::Acknowledgement;
 
 /// The keys of a run's digests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keys {
-    /// Each hashes to 64 bits with SipHash under a key of its own.
-    halves: [RandomState; 2],
+    /// SipHash under a key drawn by the standard library.
+    sip: RandomState,
+    /// What each half of a digest begins its hash with: the library's keys differ by one from each other, so that two of
+    /// them were not drawn apart.
+    salts: [u128; 2],
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { sip: RandomState::new(), salts: rand::random() }
+    }
 }
 
 /// A sum of hashes. The halves are summed each by itself, so that many threads can add without a lock; as digests of a
@@ -60,7 +69,7 @@ impl Keys {
     /// The digest of one deduction.
     pub(super) fn digest(&self, request_id: Uuid, delta: Money, receipt: &Acknowledgement) -> Digest {
         let told = (request_id.as_u128(), delta, receipt.version, receipt.version_before, receipt.balance);
-        Digest(self.halves.each_ref().map(|key| key.hash_one(told)))
+        Digest(self.salts.map(|salt| self.sip.hash_one((salt, told))))
     }
 }
 

@@ -96,6 +96,20 @@ async fn an_outage_is_sat_out_under_the_same_ids() {
     }
 }
 
+/// An item that is sent again on its stream is answered twice there, and the others know nothing of it.
+#[tokio::test]
+async fn an_item_that_is_late_disturbs_no_other() {
+    let fake = Fake::new([Fault::Late(Duration::from_millis(900))]);
+    let plan = plan(&fake, 1).await;
+    let clients = vec![plan.clients[0].clone().with_deadline(Duration::from_millis(300))];
+    let (length, pacing) = (Length::Time(Duration::from_millis(1_500)), Pacing::Closed { concurrency: 4 });
+    let plan =
+        Plan { clients, transport: Transport::Stream, length, pacing, opening: Money::from_minor(1 << 40), ..plan };
+    let bench = measured(&fake, &plan).await.unwrap();
+    assert_eq!((verdict(&bench), bench.unknown, &bench.failed), (Verdict::Clean, 0, &BTreeMap::new()));
+    assert_eq!(bench.outage_retries, 1, "and no other had to be sent again");
+}
+
 #[tokio::test]
 async fn refused_calls_are_counted_and_not_repeated() {
     for transport in [Transport::Unary, Transport::Stream] {
@@ -125,6 +139,26 @@ async fn what_an_outage_left_unknown_is_settled() {
     let bench = measured(&fake, &Plan { clients: vec![fake.serve().await], ..plan }).await.unwrap();
     assert_eq!((verdict(&bench), bench.unknown, bench.acknowledged), (Verdict::Clean, 1, 0));
     assert_eq!(bench.verdict.unwrap().acknowledged.count, 1);
+}
+
+#[tokio::test]
+async fn nothing_but_refusals_is_said_to_be_no_measurement() {
+    let fake = Fake::new([]);
+    let bench = measured(&fake, &Plan { opening: Money::ZERO, ..plan(&fake, 3).await }).await.unwrap();
+    assert_eq!((bench.requests, bench.acknowledged, verdict(&bench)), (3, 0, Verdict::Inconclusive));
+    assert!(bench.remarks.iter().any(|remark| remark.contains("those of refusals")), "{:?}", bench.remarks);
+}
+
+#[tokio::test]
+async fn figures_outlive_a_server_that_cannot_be_read_back() {
+    let fake = Fake::new([Fault::BackendDown]);
+    let plan = plan(&fake, 3).await;
+    fake.books().turned_away = [Reason::LabDisabled].into();
+    let bench = measured(&fake, &plan).await.unwrap();
+    let judged = bench.verdict.unwrap();
+    assert_eq!((bench.acknowledged, judged.verdict, judged.acknowledged.count), (3, Verdict::Inconclusive, 3));
+    assert!(judged.doubts[0].contains("cannot be read back"), "{:?}", judged.doubts);
+    assert!(bench.remarks[0].contains("the first failure was"), "{:?}", bench.remarks);
 }
 
 #[tokio::test]

@@ -4,9 +4,10 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use crate::recorder::Latency;
 use crate::report::bench::{Bench, Checked, Method, MethodFigures, Pacing};
+use crate::report::{is_decision, per_second};
 
 /// Longer than any threshold that means something; a bound for what is parsed and shown again.
 const MAX_LENGTH: usize = 64;
@@ -69,6 +70,7 @@ enum Figure {
     P999,
     Max,
     Throughput,
+    Acknowledged,
     Failed,
     Unknown,
     Late,
@@ -94,7 +96,7 @@ enum Unit {
 }
 
 impl Figure {
-    const NAMES: &str = "p50, p90, p99, p999, max, throughput, failed, unknown, late, dropped";
+    const NAMES: &str = "p50, p90, p99, p999, max, throughput, acknowledged, failed, unknown, late, dropped";
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -104,6 +106,7 @@ impl Figure {
             "p999" => Self::P999,
             "max" => Self::Max,
             "throughput" => Self::Throughput,
+            "acknowledged" => Self::Acknowledged,
             "failed" => Self::Failed,
             "unknown" => Self::Unknown,
             "late" => Self::Late,
@@ -186,6 +189,10 @@ fn bound(figure: Figure, text: &str) -> Result<(f64, Unit), &'static str> {
         Figure::Throughput => {
             ("give operations per second as a number", &[("/s", 1.0, Unit::PerSecond), ("", 1.0, Unit::PerSecond)])
         }
+        Figure::Acknowledged => (
+            "give operations per second with /s, a number of operations, or a share with %",
+            &[("/s", 1.0, Unit::PerSecond), ("%", 1.0, Unit::Percent), ("", 1.0, Unit::Count)],
+        ),
         Figure::Failed | Figure::Unknown | Figure::Late | Figure::Dropped => {
             ("give a number of operations, or a share with %", &[("%", 1.0, Unit::Percent), ("", 1.0, Unit::Count)])
         }
@@ -238,16 +245,19 @@ impl Threshold {
                 latency_us: bench.latency_us,
             },
         };
-        // Only operations with a known outcome have a latency, and without one every percentile is an empty zero.
-        let timed = figures.requests > figures.unknown;
-        let latency = |of: fn(&Latency) -> u64| timed.then(|| of(&figures.latency_us) as f64);
+        let latency = |quantile| self.latency(bench, &figures, quantile);
         let of_requests = |count| self.counted(count, figures.requests);
         match self.figure {
-            Figure::P50 => latency(|latency| latency.p50),
-            Figure::P90 => latency(|latency| latency.p90),
-            Figure::P99 => latency(|latency| latency.p99),
-            Figure::P999 => latency(|latency| latency.p999),
-            Figure::Max => latency(|latency| latency.max),
+            Figure::P50 => latency(0.5),
+            Figure::P90 => latency(0.9),
+            Figure::P99 => latency(0.99),
+            Figure::P999 => latency(0.999),
+            Figure::Max => latency(1.0),
+            Figure::Acknowledged if self.unit == Unit::PerSecond => {
+                let per_second = per_second(figures.acknowledged, Duration::from_millis(bench.duration_ms));
+                (figures.requests > 0).then_some(per_second)
+            }
+            Figure::Acknowledged => of_requests(figures.acknowledged),
             Figure::Throughput => (figures.requests > 0).then_some(figures.throughput_per_s),
             Figure::Failed => of_requests(figures.failed),
             Figure::Unknown => of_requests(figures.unknown),
@@ -258,10 +268,39 @@ impl Threshold {
         }
     }
 
+    /// What this share of the operations took at most. Those that were dropped or are unknown took longer than any other:
+    /// to leave them out would reward a server for the calls it never answered. `None` when the share includes one.
+    fn latency(&self, bench: &Bench, figures: &MethodFigures, quantile: f64) -> Option<f64> {
+        let alone = bench.methods.len() <= 1 || self.method.is_none();
+        let decided = |(reason, count): (&String, &u64)| if is_decision(reason) { *count } else { 0 };
+        let refused = if alone { bench.failed.iter().map(decided).sum() } else { 0 };
+        let timed = figures.acknowledged.saturating_add(refused);
+        let dropped = bench.schedule.map_or(0, |schedule| schedule.dropped);
+        let never = figures.unknown.saturating_add(share(dropped, figures.requests, bench.requests));
+        let latency = &figures.latency_us;
+        let told =
+            [(0.5, latency.p50), (0.9, latency.p90), (0.99, latency.p99), (0.999, latency.p999), (1.0, latency.max)];
+        if timed == 0 {
+            return None;
+        }
+        if never == 0 {
+            return told.iter().find(|(known, _)| *known >= quantile).map(|(_, micros)| *micros as f64);
+        }
+        let among_timed = quantile * (timed.saturating_add(never)) as f64 / timed as f64;
+        let curve = if alone { &bench.spectrum[..] } else { &told[..] };
+        curve.iter().find(|(known, _)| *known >= among_timed).map(|(_, micros)| *micros as f64)
+    }
+
     /// A count, or its share where the limit is one; `None` when there is nothing to have a share of.
     fn counted(&self, count: u64, of: u64) -> Option<f64> {
         (of > 0).then(|| if self.unit == Unit::Percent { count as f64 * 100.0 / of as f64 } else { count as f64 })
     }
+}
+
+/// The part of the dropped operations that would have been a method's, rounded up: what is dropped is never drawn.
+fn share(dropped: u64, requests: u64, of: u64) -> u64 {
+    let share = (u128::from(dropped) * u128::from(requests)).div_ceil(u128::from(of.max(1)));
+    u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 /// As it was given, without blanks.

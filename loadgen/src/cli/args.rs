@@ -20,7 +20,7 @@ Exit codes:
   0   the verdict is the expected one
   2   the command cannot be carried out as given
   3   the server was never reached, or the run was cut short
-  10  the verdict is not the expected one
+  10  the verdict is not the expected one; a loss that is proven also when the run was cut short
   11  a threshold is not kept
   12  the verdict is INCONCLUSIVE";
 

@@ -13,6 +13,7 @@ use zbl_loadgen::bench::threshold::Threshold;
 use zbl_loadgen::bench::{self, Length, Plan, Transport};
 use zbl_loadgen::expectation::{Conclusion, Expectation};
 use zbl_loadgen::report::bench::{Bench, Exhibit, Method, Pacing, UnknownMethod, page, text};
+use zbl_loadgen::verdict::Verdict;
 
 use super::args::{Expect, duration};
 use super::output::{Json, create};
@@ -24,6 +25,9 @@ const WARMUP: &str = "2s";
 
 /// Long enough for ten windows, which is what comparing two runs takes.
 const DURATION: Duration = Duration::from_secs(10);
+
+/// The largest seed: programs that read all JSON numbers as floats keep it, and it can be given again.
+const MAX_SEED: u64 = (1 << 53) - 1;
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -94,21 +98,23 @@ struct LoadArgs {
     /// How long to send before it counts; what is sent then is judged all the same. 0s for none
     #[arg(long, default_value = WARMUP, value_parser = warmup)]
     warmup: Duration,
-    /// How long one call may take before its outcome counts as unknown
+    /// How long one call may take before it is given up, and repeated under its request id while --outage allows; one that
+    /// is never answered has an unknown outcome
     #[arg(long, default_value = "5s", value_parser = duration)]
     deadline: Duration,
     /// How long a server that is away is waited for, repeating the same request ids
     #[arg(long, default_value = "30s", value_parser = duration)]
     outage: Duration,
-    /// Accounts and methods are chosen from it; random when left out, and part of the result
-    #[arg(long)]
+    /// Which of the accounts and methods come when is chosen from it; request ids, and accounts that are opened, are fresh
+    /// in every run. Random when left out, and part of the result
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
     seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Result")]
 struct ResultArgs {
-    /// What must be reached, such as p99<20ms, throughput>10000 or failed<1%; repeat it for several
+    /// What must be reached, such as p99<20ms, acknowledged>10000/s or failed<1%; repeat it for several
     #[arg(long = "threshold", value_name = "FIGURE<LIMIT")]
     thresholds: Vec<Threshold>,
     /// The verdict that counts as success; what the strategy guarantees when left out
@@ -137,14 +143,22 @@ pub(crate) async fn bench(args: BenchArgs) -> Result<Ending, Failure> {
     let hlog = args.result.hlog.as_deref().map(|path| create(path, "--hlog")).transpose()?;
     let bench = until_interrupted(async |stop| one(&plan, hlog.map(BufWriter::new), &stop).await).await?;
 
-    if let (Some(mut file), Some(path)) = (html, &args.result.html) {
-        let page = page(&[Exhibit::of("bench".to_owned(), bench.clone())]);
-        let written = file.write_all(page.as_bytes());
-        written.map_err(|source| Failure::Output { path: path.clone(), flag: "--html", source })?;
-    }
     let (conclusion, note) = concluded(&bench, args.result.expect);
+    // First what cannot be had again; the page can be made from it.
     json.show(&(text(&bench) + &note), &bench)?;
-    Ok(ending(&bench, conclusion))
+    let ending = ending(&bench, conclusion);
+    let drawn = html.zip(args.result.html).map_or(Ok(()), |(file, path)| draw(file, path, &bench));
+    Ok(drawn.map_or_else(|failure| ending.and_also(verdict(&bench), failure.tell()), |()| ending))
+}
+
+/// Writes the page.
+fn draw(mut file: File, path: String, bench: &Bench) -> Result<(), Failure> {
+    let page = page(&[Exhibit::of("bench".to_owned(), bench.clone())]);
+    file.write_all(page.as_bytes()).map_err(|source| Failure::Output { path, flag: "--html", source })
+}
+
+fn verdict(bench: &Bench) -> Option<Verdict> {
+    bench.verdict.as_ref().map(|judged| judged.verdict)
 }
 
 impl BenchArgs {
@@ -172,7 +186,7 @@ impl BenchArgs {
             },
             warmup: self.load.warmup,
             outage: self.load.outage,
-            seed: self.load.seed.unwrap_or_else(rand::random),
+            seed: self.load.seed.unwrap_or_else(|| rand::random::<u64>() & MAX_SEED),
             thresholds: self.result.thresholds.clone(),
         })
     }
@@ -199,12 +213,12 @@ fn concluded(bench: &Bench, expect: Option<Expect>) -> (Conclusion, String) {
     (conclusion, expectation_note(&bench.subject(), judged.verdict, expected))
 }
 
-/// How it ends: with the worst there is to tell.
+/// How it ends: with the worst there is to tell, and with a loss above all.
 fn ending(bench: &Bench, conclusion: Conclusion) -> Ending {
     let interrupted = if bench.interrupted { Ending::Aborted } else { Ending::AsExpected };
     let kept = bench.thresholds.iter().all(|checked| checked.passed);
     let thresholds = if kept { Ending::AsExpected } else { Ending::ThresholdFailed };
-    interrupted.or_worse(conclusion.into()).or_worse(thresholds)
+    Ending::from(conclusion).and_also(verdict(bench), interrupted.or_worse(thresholds))
 }
 
 /// Shares such as `deduct=80,balance=20`.
@@ -258,6 +272,7 @@ mod tests {
         assert_eq!((plan.mix, plan.transport), (BTreeMap::from([(Method::Deduct, 1)]), Transport::Unary));
         assert_eq!((plan.accounts, plan.connections, plan.clients.len()), (1, 4, 1));
         assert_eq!(plan.pacing, Pacing::Closed { concurrency: 64 });
+        assert!(plan.seed <= MAX_SEED, "{}", plan.seed);
         assert_eq!((plan.length, plan.warmup), (Length::Time(DURATION), Duration::from_secs(2)));
         assert_eq!((plan.amount, plan.opening), (Money::from_minor(1), Money::from_minor(10_000_000_000)));
     }
@@ -287,6 +302,7 @@ mod tests {
             (vec!["--duration", "1s", "--requests", "5"], "cannot be used with"),
             (vec!["--duration", "0s"], "more than 0s"),
             (vec!["--warmup", "5"], "give a number with its unit"),
+            (vec!["--seed", "9007199254740992"], "9007199254740991"),
             (vec!["--threshold", "p99"], "compares nothing"),
             (vec!["--addr", "nowhere"], "the port is missing"),
         ] {

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 use zbl_loadgen::report::bench::{Exhibit, Form, ReadError, comparison, page, read, text};
 
-use super::output::to_stdout;
+use super::output::{printable, to_stdout};
 use super::{Ending, Failure};
 
 /// A result with a million lost updates has half of this; what is larger was not written by loadgen.
@@ -56,7 +56,7 @@ pub(crate) fn report(args: &ReportArgs) -> Result<Ending, Failure> {
         [Exhibit { bench: Some(bench), .. }] if form == Form::Text => text(bench),
         exhibits => comparison(exhibits, form),
     };
-    to_stdout(&shown)?;
+    to_stdout(&printable(&shown))?;
     Ok(Ending::AsExpected)
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     const RUN: &str = r#"{"schema_version": 1, "strategy": "atomic", "verdict": "CLEAN", "failed": {}, "unknown": 0,
-        "acknowledged": {"count": 100, "amount": "1000.00"}, "throughput_per_s": 990.0,
+        "acknowledged": {"count": 100, "amount": "1000.00"}, "duration_ms": 1000, "throughput_per_s": 990.0,
         "latency_us": {"p50": 1, "p90": 2, "p99": 3, "p999": 4, "max": 5}}"#;
 
     fn failure(paths: &[&str]) -> String {

@@ -23,7 +23,7 @@ pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
     let shown =
         format!("{}{}{}", text(&report), cure(&report), expectation_note(&report.strategy, report.verdict, expected));
     json.show(&shown, &report)?;
-    Ok(if report.interrupted { Ending::Aborted } else { conclusion.into() })
+    Ok(ending(&report, conclusion))
 }
 
 pub(crate) async fn compare(args: CompareArgs) -> Result<Ending, Failure> {
@@ -39,16 +39,32 @@ fn compared(runs: &[Report], end: Result<bool, Failure>, json: &Json) -> Result<
     if runs.is_empty() {
         return Err(end.err().unwrap_or(Failure::NothingToCompare));
     }
-    let mut ending = Ending::AsExpected;
+    let (mut ending, mut proven) = (Ending::AsExpected, false);
     let mut shown = table(runs);
     for run in runs {
         let expected = Expectation::of(run.guarantee, run.servers);
         let conclusion = expected.conclude(run.verdict);
         shown += &expectation_note(&run.strategy, run.verdict, expected);
+        proven = proven || (run.verdict == Verdict::Lost && conclusion == Conclusion::NotAsExpected);
         ending = ending.or_worse(conclusion.into());
     }
     json.show(&shown, &Comparison { runs })?;
-    Ok(if end? { ending } else { Ending::Aborted })
+    match end {
+        Ok(true) => Ok(ending),
+        Ok(false) if proven => Ok(Ending::NotAsExpected),
+        Ok(false) => Ok(Ending::Aborted),
+        Err(failure) if proven => {
+            failure.tell();
+            Ok(Ending::NotAsExpected)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// How one run ends: one that was cut short may have proven a loss all the same.
+fn ending(report: &Report, conclusion: Conclusion) -> Ending {
+    let cut_short = if report.interrupted { Ending::Aborted } else { Ending::AsExpected };
+    Ending::from(conclusion).and_also(Some(report.verdict), cut_short)
 }
 
 /// One run, with its progress drawn.
@@ -198,6 +214,19 @@ mod tests {
         assert_eq!(kept["runs"][0]["strategy"], "atomic");
         assert_eq!(compared(&[finished_run()], Ok(true), &Json::Nowhere).unwrap(), Ending::Inconclusive);
         assert!(matches!(compared(&[], Ok(true), &Json::Nowhere), Err(Failure::NothingToCompare)));
+    }
+
+    #[test]
+    fn a_proven_loss_outlasts_what_cut_the_run_short() {
+        let cut_short = |verdict| Report { verdict, interrupted: true, ..finished_run() };
+        let conclusion = |verdict| Expectation::Clean.conclude(verdict);
+        let ended = |verdict| ending(&cut_short(verdict), conclusion(verdict));
+        assert_eq!(ended(Verdict::Lost), Ending::NotAsExpected);
+        assert_eq!(ended(Verdict::Clean), Ending::Aborted);
+        for end in [Ok(false), Err(Failure::Interrupted)] {
+            assert_eq!(compared(&[cut_short(Verdict::Lost)], end, &Json::Nowhere).unwrap(), Ending::NotAsExpected);
+        }
+        assert_eq!(compared(&[cut_short(Verdict::Clean)], Ok(false), &Json::Nowhere).unwrap(), Ending::Aborted);
     }
 
     #[test]

@@ -1,19 +1,17 @@
 //! One sentence on what to choose for the workload that was measured. A pure function of the figures: it owns the
-//! reasoning from contention, locks and commits to a strategy, and refuses to advise where they do not say.
+//! reasoning from contention, locks and commits to what a strategy should do instead, and refuses to advise where they do
+//! not say. It names no strategy that the figures are not of: what else a server has, they do not tell.
 
 use std::cmp::Ordering;
 
 use zbl_client::{Guarantee, Reason};
 
-use super::bench::{Bench, Pacing};
+use super::bench::{Bench, Method, MethodFigures, Pacing};
 use super::{Cost, Report};
 use crate::verdict::Verdict;
 
-/// The strategy that lets those who meet share a commit.
-const BATCHED: &str = "batched";
-
-/// The safe strategy with the fewest round trips.
-const ATOMIC: &str = "atomic";
+/// What would help those who wait for a lock or a commit of their own.
+const SHARING: &str = "a strategy that shares commits between callers";
 
 /// Share of calls turned away from which contention, and not chance, decides.
 const MUCH_CONTENTION: f64 = 0.05;
@@ -33,30 +31,50 @@ const MANY_IN_FLIGHT: f64 = 8.0;
 /// How many times faster one of two short runs must be to be called the faster strategy.
 const CLEARLY_FASTER: f64 = 1.25;
 
-/// What to choose for the workload of a bench; `None` when nothing was deducted or the figures do not say.
+/// What to choose for the workload of a bench; `None` when nothing was deducted, when most deductions were refused, or
+/// when the figures do not say.
 pub fn for_bench(bench: &Bench) -> Option<String> {
     let strategy = bench.strategy.as_deref()?;
     if bench.verdict.as_ref().is_some_and(|judged| judged.verdict == Verdict::Lost) {
-        return Some(format!(
-            "{strategy} lost acknowledged money, which no speed makes up for; {BATCHED} and {ATOMIC} lose none."
-        ));
+        return Some(for_loss(strategy, bench.guarantee));
     }
+    if bench.guarantee == Some(Guarantee::LosesUpdates) {
+        return Some(format!("{strategy} guards nothing: that no loss was found says nothing about the next run."));
+    }
+    let deduct = bench.methods.get(&Method::Deduct)?;
     let contended = bench.failed.get(Reason::Contended.as_str()).copied().unwrap_or(0);
-    let turned_away = contended as f64 / bench.requests.max(1) as f64;
-    let attempts = bench.cost.map_or(bench.attempts as f64 / deductions(bench).max(1) as f64, |cost| cost.attempts);
+    let turned_away = contended as f64 / deduct.requests.max(1) as f64;
+    let attempts = bench.attempts as f64 / deduct.acknowledged.max(1) as f64;
     if turned_away >= MUCH_CONTENTION || attempts >= MANY_ATTEMPTS {
+        let shares = bench.cost.is_some_and(|cost| cost.commits < SHARED_COMMIT);
+        let instead = if shares {
+            "fewer callers at once are all that helps".to_owned()
+        } else {
+            format!("{SHARING} lets them wait for each other instead")
+        };
         return Some(format!(
-            "Callers collide: {:.0} % were turned away, and an acknowledged deduction took {attempts:.1} attempts; {}.",
+            "Callers collide: {:.0} % were turned away, and an acknowledged deduction took {attempts:.1} attempts; {instead}.",
             turned_away * 100.0,
-            instead(strategy, "lets those who meet share a commit instead")
         ));
     }
-    Some(for_cost(bench, strategy, &bench.cost?))
+    // The servers count the work for refused deductions too, and what those cost is not what selling costs.
+    let refused = deduct.failed > deduct.acknowledged;
+    (!refused).then_some(bench.cost?).map(|cost| for_cost(bench, strategy, deduct, &cost))
+}
+
+/// Where money is gone, the promise decides what is wrong: the choice, or the strategy.
+fn for_loss(strategy: &str, guarantee: Option<Guarantee>) -> String {
+    let lost = format!("{strategy} lost acknowledged money, which no speed makes up for");
+    if guarantee == Some(Guarantee::Always) {
+        format!("{lost}, though it promises never to: do not use it until the cause is found.")
+    } else {
+        format!("{lost}; take one that the server lists as never losing an update.")
+    }
 }
 
 /// What to choose where callers do not collide: it is then locks or commits that deductions wait for.
-fn for_cost(bench: &Bench, strategy: &str, cost: &Cost) -> String {
-    let busy = busy_share(bench, cost);
+fn for_cost(bench: &Bench, strategy: &str, deduct: &MethodFigures, cost: &Cost) -> String {
+    let busy = busy_share(bench, deduct, cost);
     let busy_percent = busy * 100.0;
     if cost.commits < SHARED_COMMIT {
         return format!(
@@ -66,33 +84,24 @@ fn for_cost(bench: &Bench, strategy: &str, cost: &Cost) -> String {
     }
     if busy >= BUSY_LOCK {
         return format!(
-            "The lock of the hottest account was held {busy_percent:.0} % of the time and is the limit; {}.",
-            instead(strategy, "holds it once for all who wait")
+            "The lock of the hottest account was held {busy_percent:.0} % of the time and is the limit; {SHARING} holds it \
+             once for all who wait."
         );
     }
     let own_commit = format!(
         "The hottest account was locked only {busy_percent:.0} % of the time, and each deduction paid for a commit of its own"
     );
-    if in_flight(bench) >= MANY_IN_FLIGHT && strategy != BATCHED {
-        return format!("{own_commit}; {BATCHED} shares commits between accounts too.");
+    if in_flight(bench) >= MANY_IN_FLIGHT {
+        return format!("{own_commit}; {SHARING} would save most of them.");
     }
-    format!("{own_commit}; with so few calls at once any safe strategy suits, {ATOMIC} with the fewest round trips.")
-}
-
-/// What `batched` would do instead; where it was measured itself, only fewer callers help.
-fn instead(strategy: &str, what: &str) -> String {
-    if strategy == BATCHED {
-        "fewer callers at once are all that helps".to_owned()
-    } else {
-        format!("{BATCHED} {what}")
-    }
+    format!("{own_commit}; with so few calls at once any strategy suits that never loses an update.")
 }
 
 /// The share of the time for which the hottest account was locked: how long a deduction held its lock, times how many of
 /// them the account took in that time. Deductions that share a commit also share the lock, which is not counted here.
-fn busy_share(bench: &Bench, cost: &Cost) -> f64 {
+fn busy_share(bench: &Bench, deduct: &MethodFigures, cost: &Cost) -> f64 {
     let seconds = bench.duration_ms as f64 / 1e3;
-    let per_second = if seconds > 0.0 { deductions(bench) as f64 / seconds } else { 0.0 };
+    let per_second = if seconds > 0.0 { deduct.acknowledged as f64 / seconds } else { 0.0 };
     (cost.lock_held_us / 1e6 * per_second * hottest_share(bench)).min(1.0)
 }
 
@@ -101,10 +110,6 @@ fn hottest_share(bench: &Bench) -> f64 {
     let exponent = bench.zipf.unwrap_or(0.0);
     let weights: f64 = (1..=bench.accounts).map(|rank| f64::from(rank).powf(-exponent)).sum();
     1.0 / weights.max(1.0)
-}
-
-fn deductions(bench: &Bench) -> u64 {
-    bench.methods.get(&super::bench::Method::Deduct).map_or(0, |figures| figures.acknowledged)
 }
 
 /// Calls in flight at once; in an open loop the rate times how long one takes.

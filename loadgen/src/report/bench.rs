@@ -67,7 +67,7 @@ pub struct Bench {
     /// The balance each account began with; `None` when the accounts were there before.
     #[serde(with = "decimal::optional")]
     pub opening: Option<Money>,
-    /// What request ids and the choice of accounts were made from.
+    /// What the choice of accounts and methods was made from; request ids and fresh accounts are always new.
     pub seed: u64,
     /// When operations were sent.
     pub pacing: Pacing,
@@ -93,11 +93,11 @@ pub struct Bench {
     pub throughput_per_s: f64,
     /// Acknowledged operations per second.
     pub acknowledged_per_s: f64,
-    /// Latencies of operations with a known outcome, in microseconds; in an open loop from the intended start.
+    /// Latencies of answered operations, in microseconds; in an open loop from the intended start.
     pub latency_us: Latency,
     /// Each method's part.
     pub methods: BTreeMap<Method, MethodFigures>,
-    /// Latencies from the sending, in microseconds; `None` in a closed loop, where they are the same.
+    /// Latencies from the sending, in microseconds; `None` in a closed loop, which has no other.
     pub observed_latency_us: Option<Latency>,
     /// How well the schedule was kept; `None` in a closed loop, which has none.
     pub schedule: Option<Schedule>,
@@ -112,6 +112,9 @@ pub struct Bench {
     /// What an acknowledged deduction cost; `None` when the server does not tell, and for a mix, whose other calls' work
     /// it does not tell apart.
     pub cost: Option<Cost>,
+    /// What one must know to read the figures, in sentences.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// What to choose for this workload; `None` when the figures do not say.
     pub advice: Option<String>,
     /// The thresholds that were asked for.
@@ -177,7 +180,7 @@ pub struct MethodFigures {
     pub unknown: u64,
     /// Answered operations per second.
     pub throughput_per_s: f64,
-    /// Latencies of those with a known outcome, in microseconds.
+    /// Latencies of answered operations, in microseconds.
     pub latency_us: Latency,
 }
 
@@ -291,19 +294,35 @@ impl FromStr for Method {
 impl Bench {
     /// How many operations failed, whatever the reason.
     pub fn failures(&self) -> u64 {
-        self.failed.values().sum()
+        self.failed.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The windows without the one that the end of the run cut short: its figures are those of a moment.
+    /// The windows without those that the end of the run cut short: in such a one the calls run dry.
     pub fn whole_windows(&self) -> impl Iterator<Item = &Window> {
         let longest = self.series.iter().map(|window| window.length_ms).max().unwrap_or(0);
-        self.series.iter().filter(move |window| window.length_ms.saturating_mul(2) >= longest)
+        self.series.iter().filter(move |window| window.length_ms == longest)
     }
 
     /// What was called, in words: the method, or the methods with their shares.
     pub fn calls(&self) -> String {
         let shares = self.mix.iter().flatten().map(|(method, share)| format!("{method}={share}"));
         self.method.map_or_else(|| shares.collect::<Vec<_>>().join(","), |method| method.to_string())
+    }
+
+    /// The same, without what would move a terminal's cursor or begin a line of its own: a result that was read may hold any
+    /// text.
+    #[must_use]
+    pub fn printable(mut self) -> Self {
+        let texts = [&mut self.store]
+            .into_iter()
+            .chain(&mut self.strategy)
+            .chain(&mut self.advice)
+            .chain(&mut self.remarks)
+            .chain(self.thresholds.iter_mut().flat_map(|checked| [&mut checked.expression, &mut checked.value]))
+            .chain(self.verdict.iter_mut().flat_map(|judged| &mut judged.doubts));
+        texts.for_each(|text| *text = printable(text));
+        self.failed = self.failed.into_iter().map(|(reason, count)| (printable(&reason), count)).collect();
+        self
     }
 
     /// What it says something about: the strategy, or where nothing was deducted the calls.
@@ -326,6 +345,11 @@ impl Window {
     fn per_s(&self, count: u64) -> f64 {
         count as f64 * 1e3 / self.length_ms.max(1) as f64
     }
+}
+
+/// A text without control characters.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 fn known_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

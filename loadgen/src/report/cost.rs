@@ -7,7 +7,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What an acknowledged deduction cost, on average.
+/// What stands above columns of costs.
+pub(super) const CAPTION: &str = "per acknowledged deduction, with the work for those refused";
+
+/// The columns of a table of costs; the first is for what they are of.
+pub(super) const COLUMNS: [&str; 5] = ["", "round trips", "commits", "lock held µs", "attempts"];
+
+/// What an acknowledged deduction cost, on average. The work for refused deductions is in it: servers count it together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Statements sent to the database and waited for.
@@ -52,13 +58,25 @@ impl Cost {
     }
 }
 
+/// A row of a table with [`COLUMNS`].
+pub(super) fn row(of: &str, cost: Option<Cost>) -> [String; 5] {
+    let figure = |of: fn(&Cost) -> f64| cost.map_or_else(|| "-".to_owned(), |cost| figure(of(&cost)));
+    [
+        of.to_owned(),
+        figure(|cost| cost.round_trips),
+        figure(|cost| cost.commits),
+        figure(|cost| cost.lock_held_us),
+        figure(|cost| cost.attempts),
+    ]
+}
+
 /// In words, as texts of results show it.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { round_trips, commits, lock_held_us, attempts } = *self;
         write!(
             f,
-            "{} round trips, {} commits, {} attempts, locks held {} µs per acknowledged deduction",
+            "{} round trips, {} commits, {} attempts, locks held {} µs {CAPTION}",
             figure(round_trips),
             figure(commits),
             figure(attempts),
@@ -68,7 +86,7 @@ impl fmt::Display for Cost {
 }
 
 /// A figure with about three digits, so that both 0.0123 commits and 12345 µs are readable.
-pub(super) fn figure(value: f64) -> String {
+fn figure(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

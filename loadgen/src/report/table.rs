@@ -4,15 +4,12 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, TableComponent
 
 use zbl_client::Money;
 
-use super::cost::figure;
 use super::text::millis;
-use super::{Cost, Report, advice};
+use super::{Report, advice, cost};
 
 /// Ten columns fit a hundred characters; what else there is to know, the JSON has.
 const COLUMNS: [&str; 10] =
     ["strategy", "verdict", "acked", "refused", "contended", "lost", "per s", "×none", "p50/p99 ms", "attempts"];
-
-const COST_COLUMNS: [&str; 5] = ["strategy", "round trips", "commits", "lock held µs", "attempts"];
 
 /// Columns that hold words, and are read from the left.
 const WORDS: usize = 2;
@@ -40,19 +37,12 @@ fn cost_card(runs: &[Report]) -> String {
     if runs.iter().all(|run| run.cost.is_none()) {
         return String::new();
     }
-    let mut card = plain(&COST_COLUMNS);
+    let mut card = plain(&cost::COLUMNS);
     for run in runs {
-        let figure = |of: fn(&Cost) -> f64| run.cost.map_or_else(|| "-".to_owned(), |cost| figure(of(&cost)));
-        card.add_row([
-            run.strategy.clone(),
-            figure(|cost| cost.round_trips),
-            figure(|cost| cost.commits),
-            figure(|cost| cost.lock_held_us),
-            figure(|cost| cost.attempts),
-        ]);
+        card.add_row(cost::row(&run.strategy, run.cost));
     }
     aligned(&mut card, 1);
-    format!("\n\nper acknowledged deduction\n{}", card.trim_fmt())
+    format!("\n\n{}\n{}", cost::CAPTION, card.trim_fmt())
 }
 
 /// A table with a line below its header and no others.

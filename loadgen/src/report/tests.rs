@@ -217,7 +217,7 @@ fn one_of_a_thing_is_told_in_the_singular() {
 #[test]
 fn what_a_deduction_cost_is_told_where_the_server_does() {
     let card = table(&[lost(), clean()]);
-    assert!(card.contains("per acknowledged deduction\n"), "{card}");
+    assert!(card.contains("per acknowledged deduction, with the work for those refused\n"), "{card}");
     assert!(card.lines().any(|line| line.split_whitespace().eq(["none", "6.00", "1.00", "812", "1.10"])), "{card}");
     assert!(card.lines().any(|line| line.split_whitespace().eq(["optimistic", "-", "-", "-", "-"])), "{card}");
     assert!(!table(&[clean()]).contains("per acknowledged deduction"));

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use zbl_client::Guarantee;
 
 use super::{database::Accounts, tools::Tool};
 
-/// Calls in flight in all, the same for every case: so many that a commit of some milliseconds is shared by a hundred,
+/// Calls in flight in all, the same for every case but those named after more: so many that a commit of some milliseconds is shared by a hundred,
 /// and what bounds the fastest is the processor and not the wait for the disk.
 pub(crate) const CONCURRENCY: u32 = 256;
 /// Connections they share.
@@ -32,22 +32,17 @@ pub(crate) const BATCHED: &str = "batched";
 pub(crate) const PESSIMISTIC: &str = "pessimistic";
 pub(crate) const ATOMIC: &str = "atomic";
 
-/// What a strategy promises when it never overwrites, and when it promises nothing.
-const ALWAYS: &str = "ALWAYS";
-const LOSES_UPDATES: &str = "LOSES_UPDATES";
-
 /// A strategy that the server has.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Strategy {
-    #[serde(rename = "strategy")]
     pub(crate) name: String,
-    guarantee: String,
+    pub(crate) guarantee: Guarantee,
 }
 
 impl Strategy {
     /// Whether it never overwrites another change, with any number of servers.
     pub(crate) fn is_safe(&self) -> bool {
-        self.guarantee == ALWAYS
+        self.guarantee == Guarantee::Always
     }
 }
 
@@ -60,8 +55,10 @@ pub(crate) enum Case {
     Foreign(Tool),
     /// Deductions from one account.
     Hot(Strategy),
-    /// The same over DeductStream.
+    /// The same over DeductStream, with more of them in flight.
     Streamed(Strategy),
+    /// The same with as many in flight as over DeductStream, and a call for each: what the stream is held against.
+    Many(Strategy),
     /// The same while somebody watches the timeline.
     Watched(Strategy),
     /// Deductions spread evenly over so many accounts.
@@ -83,9 +80,10 @@ pub(crate) fn cases(strategies: &[Strategy], tools: &[Tool]) -> Vec<Case> {
             return vec![hot, uniform];
         }
         // What is held against each other is measured one right after the other.
-        let (watched, streamed) = (Case::Watched(strategy.clone()), Case::Streamed(strategy.clone()));
+        let [watched, streamed, many_calls] =
+            [Case::Watched, Case::Streamed, Case::Many].map(|case| case(strategy.clone()));
         let [few, many] = [FEW, MANY].map(|accounts| Case::Spread(strategy.clone(), accounts));
-        vec![hot, watched, streamed, uniform, few, many]
+        vec![hot, watched, streamed, many_calls, uniform, few, many]
     });
     let foreign = tools.iter().copied().map(Case::Foreign);
     [Case::Health].into_iter().chain(foreign).chain(each).collect()
@@ -118,7 +116,9 @@ impl Case {
     pub(crate) fn strategy(&self) -> Option<&Strategy> {
         match self {
             Self::Health | Self::Foreign(_) => None,
-            Self::Hot(strategy) | Self::Streamed(strategy) | Self::Watched(strategy) => Some(strategy),
+            Self::Hot(strategy) | Self::Streamed(strategy) | Self::Many(strategy) | Self::Watched(strategy) => {
+                Some(strategy)
+            }
             Self::Spread(strategy, _) | Self::HalfPeak(strategy, _) => Some(strategy),
         }
     }
@@ -133,7 +133,7 @@ impl Case {
                 add("--rate", format!("{rate:.0}"));
                 add("--max-in-flight", OPEN_LOOP_MOST.to_string());
             }
-            (Self::Streamed(_), None) => add("--concurrency", STREAMED.to_string()),
+            (Self::Streamed(_) | Self::Many(_), None) => add("--concurrency", STREAMED.to_string()),
             (_, None) => add("--concurrency", CONCURRENCY.to_string()),
         }
         match self.strategy() {
@@ -144,7 +144,7 @@ impl Case {
             add("--accounts", accounts.count.to_string());
             add("--from-user", accounts.first.to_string());
             // On one account a strategy without a guard loses at once; on many it may be lucky.
-            if self.strategy().is_some_and(|strategy| strategy.guarantee == LOSES_UPDATES) {
+            if self.strategy().is_some_and(|strategy| strategy.guarantee == Guarantee::LosesUpdates) {
                 add("--expect", "any".into());
             }
         } else if self.strategy().is_some() {
@@ -164,6 +164,7 @@ impl fmt::Display for Case {
             Self::Foreign(tool) => write!(f, "health check by {tool}"),
             Self::Hot(strategy) => write!(f, "hot {}", strategy.name),
             Self::Streamed(strategy) => write!(f, "hot {} by DeductStream", strategy.name),
+            Self::Many(strategy) => write!(f, "hot {} with {STREAMED} in flight", strategy.name),
             Self::Watched(strategy) => write!(f, "hot {} watched", strategy.name),
             Self::Spread(strategy, UNIFORM) => write!(f, "uniform {}", strategy.name),
             Self::Spread(strategy, accounts) => write!(f, "{} over {accounts} accounts", strategy.name),
@@ -176,16 +177,16 @@ impl fmt::Display for Case {
 mod tests {
     use super::*;
 
-    fn strategy(name: &str, guarantee: &str) -> Strategy {
-        Strategy { name: name.into(), guarantee: guarantee.into() }
+    fn strategy(name: &str, guarantee: Guarantee) -> Strategy {
+        Strategy { name: name.into(), guarantee }
     }
 
     fn strategies() -> Vec<Strategy> {
         vec![
-            strategy("none", LOSES_UPDATES),
-            strategy(ATOMIC, ALWAYS),
-            strategy("novel", ALWAYS),
-            strategy(BATCHED, ALWAYS),
+            strategy("none", Guarantee::LosesUpdates),
+            strategy(ATOMIC, Guarantee::Always),
+            strategy("novel", Guarantee::Always),
+            strategy(BATCHED, Guarantee::Always),
         ]
     }
 
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn without_the_strategies_that_the_aims_name_the_others_are_measured_all_the_same() {
-        let others = [strategy("novel", ALWAYS)];
+        let others = [strategy("novel", Guarantee::Always)];
         assert_eq!(cases(&others, &[]).len(), 3);
         assert_eq!(half_peak_cases(&others), []);
         assert_eq!(half_peak_cases(&strategies()).len(), 4);
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn loadgen_is_asked_for_what_the_case_says() {
         let asked = |case: Case, accounts, rate| case.arguments(accounts, rate).join(" ");
-        let (none, batched) = (strategy("none", LOSES_UPDATES), strategy(BATCHED, ALWAYS));
+        let (none, batched) = (strategy("none", Guarantee::LosesUpdates), strategy(BATCHED, Guarantee::Always));
         let accounts = Some(Accounts { first: 7, count: UNIFORM });
         for (asked, expected) in [
             (asked(Case::Health, None, None), "--connections 4 --concurrency 256 --method health"),
@@ -239,6 +240,10 @@ mod tests {
             (
                 asked(Case::Streamed(batched.clone()), None, None),
                 "--connections 4 --concurrency 2048 --strategy batched --opening 100000000.00 --stream",
+            ),
+            (
+                asked(Case::Many(batched.clone()), None, None),
+                "--connections 4 --concurrency 2048 --strategy batched --opening 100000000.00",
             ),
             (
                 asked(Case::HalfPeak(batched, ATOMIC.into()), None, Some(717.4)),

@@ -24,7 +24,7 @@ impl Effort {
     pub(crate) const FULL: Self =
         Self { quick: false, rounds: 5, warmup: Duration::from_secs(2), duration: Duration::from_secs(5) };
 
-    /// For a look: at most five minutes, whatever is measured.
+    /// For a look: about five minutes after the build, whatever is measured.
     pub(crate) const fn quick(databases: usize) -> Self {
         let rounds = if databases > 1 { 1 } else { 2 };
         Self { quick: true, rounds, warmup: Duration::from_millis(500), duration: Duration::from_secs(2) }

@@ -69,7 +69,8 @@ fn section(measured: &Measured) -> String {
     let Measured { database, cases, .. } = measured;
     let [name, about] = [&database.name, &about(database)];
     let [ratios, figures] = [goal_table("ratio", &measured.ratios), figure_table(cases)];
-    format!("## {name}\n\n{about}\n\n### Ratios\n\n{ratios}\n### Figures\n\n{figures}\n")
+    let seen: String = cases.iter().filter_map(seen).collect();
+    format!("## {name}\n\n{about}\n\n### Ratios\n\n{ratios}\n### Figures\n\n{figures}\n{seen}")
 }
 
 fn about(database: &Description) -> String {
@@ -119,6 +120,13 @@ fn figure_table(cases: &[Figures]) -> String {
         row
     };
     table(&header, cases.iter().map(row))
+}
+
+/// What one who watched was told, in the median round.
+fn seen(case: &Figures) -> Option<String> {
+    let figure = |metric| Some(grouped(case.figures.get(&metric)?.median));
+    let (spans, missed) = (figure(Metric::SpansSeen)?, figure(Metric::EventsMissed)?);
+    Some(format!("Of *{}*, the watcher received {spans} spans; {missed} events were missing.\n\n", case.case))
 }
 
 fn left_out(report: &Report) -> String {

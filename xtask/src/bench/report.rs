@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    case::{ATOMIC, BATCHED, Case, FEW, MANY, PESSIMISTIC, Strategy, UNIFORM},
+    case::{ATOMIC, BATCHED, CONCURRENCY, Case, FEW, MANY, PESSIMISTIC, STREAMED, Strategy, UNIFORM},
     database::Description,
     effort::Effort,
     figures::{Aim, Spread},
@@ -119,6 +119,7 @@ fn spreads(samples: &[Sample]) -> BTreeMap<Metric, Spread> {
 fn ratios(samples: &Samples, database: &Description) -> Vec<Goal> {
     let hot = |name: &str| named(samples, name, |case| matches!(case, Case::Hot(_)));
     let streamed = named(samples, BATCHED, |case| matches!(case, Case::Streamed(_)));
+    let many = named(samples, BATCHED, |case| matches!(case, Case::Many(_)));
     let watched = named(samples, BATCHED, |case| matches!(case, Case::Watched(_)));
     let spread = |name: &str, count| named(samples, name, |case| matches!(case, Case::Spread(_, n) if *n == count));
     let half = |name, of: &str| named(samples, name, |case| matches!(case, Case::HalfPeak(_, peak) if peak == of));
@@ -138,8 +139,18 @@ fn ratios(samples: &Samples, database: &Description) -> Vec<Goal> {
         rate("hot: batched ÷ pessimistic", hot(BATCHED), hot(PESSIMISTIC), Some(Aim::AtLeast(hot_aim))),
         rate("hot: batched ÷ no-op ceiling", hot(BATCHED), health, Some(Aim::AtLeast(0.70))),
         rate("uniform: batched ÷ atomic", spread(BATCHED, UNIFORM), spread(ATOMIC, UNIFORM), Some(Aim::AtLeast(3.0))),
-        rate("hot: DeductStream ÷ unary batched", streamed, hot(BATCHED), Some(Aim::AtLeast(2.0))),
-        rate("hot: DeductStream ÷ pessimistic", streamed, hot(PESSIMISTIC), Some(Aim::AtLeast(18.0))),
+        rate(
+            &format!("hot: DeductStream ÷ unary batched, {STREAMED} in flight each"),
+            streamed,
+            many,
+            Some(Aim::AtLeast(2.0)),
+        ),
+        rate(
+            &format!("hot: DeductStream ({STREAMED} in flight) ÷ pessimistic ({CONCURRENCY})"),
+            streamed,
+            hot(PESSIMISTIC),
+            Some(Aim::AtLeast(18.0)),
+        ),
         p99(
             "p99 at half the peak of batched: batched ÷ atomic",
             half(BATCHED, BATCHED),
@@ -149,6 +160,7 @@ fn ratios(samples: &Samples, database: &Description) -> Vec<Goal> {
         rate("hot: batched watched ÷ not watched", watched, hot(BATCHED), Some(Aim::AtLeast(0.97))),
         rate("batched: 10⁶ accounts ÷ 10³", spread(BATCHED, MANY), spread(BATCHED, FEW), Some(Aim::AtLeast(0.8))),
         rate("no-op: loadgen ÷ h2load", health, foreign(Tool::H2load), Some(Aim::AtLeast(0.8))),
+        rate(&format!("hot: unary batched, {STREAMED} in flight ÷ {CONCURRENCY}"), many, hot(BATCHED), None),
         rate(&format!("hot: {}", beside_rival(hot_rival)), hot(BATCHED), hot_rival, None),
         rate(&format!("uniform: {}", beside_rival(uniform_rival)), spread(BATCHED, UNIFORM), uniform_rival, None),
         p99("p99 at half the peak of atomic: batched ÷ atomic", half(BATCHED, ATOMIC), half(ATOMIC, ATOMIC), None),

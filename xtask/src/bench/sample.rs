@@ -34,8 +34,13 @@ pub(crate) enum Metric {
     ClientCpuMs,
     /// How many cores the three kept busy; of all there are: the processor is what bounds the rate.
     BusyCores,
-    /// The most resident memory of the server.
+    /// The most resident memory of the server while the case ran: a server serves all cases, so what earlier ones left
+    /// counts too.
     ServerPeakMib,
+    /// Spans that one who watched received, warm-up included.
+    SpansSeen,
+    /// Events that they were told are missing.
+    EventsMissed,
 }
 
 /// The figures of one run.

@@ -1,10 +1,11 @@
 //! A database with a server on it, and the measurements made there. One case is one process of `loadgen bench` (or of
 //! another's tool), watched and bounded in time; what fails is kept by its name and not measured again.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, fmt, fs, path::Path, process::Command, time::Duration};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use test_support::Process;
+use zbl_client::Client;
 
 use super::{
     case::{Case, OPENING, Strategy, seeds},
@@ -15,6 +16,7 @@ use super::{
     sample::{Metric, Outcome, Sample},
     tools::Tool,
     usage::Watch,
+    watcher::Watcher,
 };
 use crate::{
     command::{Failure, line},
@@ -26,11 +28,8 @@ const SERVER_SETTINGS: [&str; 4] = ["--log", "warn", "--demo-account", "false"];
 /// How long a case may take besides the calls: settling what was left unknown, and reading the journals of every account
 /// that was touched, on a machine that does other things too.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(180);
-/// Asking for the strategies takes one deduction of each.
-const ASKING_TIMEOUT: Duration = Duration::from_secs(60);
-/// The exit codes of `loadgen compare` that come with a result. That nothing was lost by a single deduction of a strategy
-/// without a guard is not as it expects.
-const COMPARED: [i32; 2] = [0, 10];
+/// Asking for the strategies takes milliseconds.
+const ASKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A database with a server on it.
 pub(crate) struct Target<'a> {
@@ -74,19 +73,9 @@ impl<'a> Target<'a> {
         &self.failures
     }
 
-    /// The strategies that the server has, with what they promise.
+    /// The strategies that can be used on the server, with what they promise.
     pub(crate) fn strategies(&self) -> Result<Vec<Strategy>, Failure> {
-        #[derive(Deserialize)]
-        struct Compared {
-            runs: Vec<Strategy>,
-        }
-        let file = self.setting.stage.path("strategies.json");
-        let one = ["compare", "--workers", "1", "--deductions", "1", "--json", &argument(&file)];
-        let (code, output) = self.run(self.loadgen(&one), ASKING_TIMEOUT)?;
-        if !code.is_some_and(|code| COMPARED.contains(&code)) {
-            return Err(Failure::Failed(format!("asking for the strategies: exit {code:?}\n{output}")));
-        }
-        Ok(read::<Compared>(&file)?.runs)
+        available(&self.server.address().to_string())
     }
 
     /// Opens the accounts that the cases spread over.
@@ -143,7 +132,8 @@ impl<'a> Target<'a> {
             self.loadgen(&["bench", "--json", &argument(&file), "--warmup", &warmup, "--duration", &duration]);
         command.args(case.arguments(self.accounts.get(case).copied(), self.rate(case)?));
         let line = line(&command);
-        let mut watcher = match case {
+        // It watches before the first call is made.
+        let watcher = match case {
             Case::Watched(_) => Some(self.watcher()?),
             _ => None,
         };
@@ -156,29 +146,31 @@ impl<'a> Target<'a> {
         if code != Some(0) {
             return Err(Failure::Failed(format!("{line}: exit {code:?}\n{}", loadgen.output())));
         }
-        if let Some(watcher) = &mut watcher
-            && !watcher.is_running()
-        {
-            return Err(Failure::Failed(format!("nobody watched to the end:\n{}", watcher.output())));
+        let mut sample = read::<Outcome>(&file)?.sample(&looks, self.setting.ticks_per_s);
+        if let Some(seen) = watcher.map(Watcher::end).transpose()? {
+            sample.extend([(Metric::SpansSeen, seen.spans as f64), (Metric::EventsMissed, seen.missed as f64)]);
         }
-        Ok(read::<Outcome>(&file)?.sample(&looks, self.setting.ticks_per_s))
+        Ok(sample)
     }
 
     fn foreign(&self, tool: Tool) -> Result<Sample, Failure> {
-        let command = tool.command(self.setting.stage, self.server.address(), &self.setting.effort)?;
-        let line = line(&command);
-        let (code, output) = self.run(command, self.time_limit())?;
-        if code != Some(0) {
-            return Err(Failure::Failed(format!("{line}: exit {code:?}\n{output}")));
+        let mut report = String::new();
+        // What came before the last one is a warm-up.
+        for command in tool.commands(self.setting.stage, self.server.address(), &self.setting.effort)? {
+            let line = line(&command);
+            let (code, output) = self.run(command, self.time_limit())?;
+            if code != Some(0) {
+                return Err(Failure::Failed(format!("{line}: exit {code:?}\n{output}")));
+            }
+            report = output;
         }
-        Ok(Sample::from([(Metric::RatePerS, tool.rate_per_s(&output)?)]))
+        Ok(Sample::from([(Metric::RatePerS, tool.rate_per_s(&report)?)]))
     }
 
-    /// Somebody who watches the timeline and keeps nothing of it; ended when dropped.
-    fn watcher(&self) -> Result<Process, Failure> {
+    /// Somebody who watches the whole timeline.
+    fn watcher(&self) -> Result<Watcher, Failure> {
         let address = self.server.address().to_string();
-        let arguments = ["--addr", &address, "--output", "ndjson", "/dev/null"];
-        Ok(Process::spawn(self.setting.stage.command("timeline", &arguments))?)
+        Watcher::start(self.setting.stage.command("timeline", &["--addr", &address, "--output", "ndjson"]))
     }
 
     /// `loadgen` with arguments, aimed at the server.
@@ -199,8 +191,35 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The strategies that can be used on a server.
+fn available(address: &str) -> Result<Vec<Strategy>, Failure> {
+    let failed = |reason: &dyn fmt::Display| Failure::Failed(format!("asking for the strategies: {reason}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let listed = runtime.map_err(|error| failed(&error))?.block_on(async {
+        let client = Client::connect_lazy(address).map_err(|error| failed(&error))?;
+        client.with_deadline(ASKING_TIMEOUT).strategies().await.map_err(|error| failed(&error))
+    })?;
+    let available = listed.all.into_iter().filter(|strategy| strategy.unavailable.is_none());
+    Ok(available.map(|strategy| Strategy { name: strategy.name, guarantee: strategy.guarantee }).collect())
+}
+
 fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
     let unreadable = |error: String| Failure::Failed(format!("{}: {error}", file.display()));
     let text = fs::read_to_string(file).map_err(|error| unreadable(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_support::free_port;
+
+    use super::*;
+    use crate::stage::loopback;
+
+    #[test]
+    fn a_server_that_is_not_there_is_told() {
+        let nowhere = loopback(free_port().unwrap()).to_string();
+        let failure = available(&nowhere).unwrap_err();
+        assert!(failure.reason().contains("asking for the strategies: "), "{failure:?}");
+    }
 }

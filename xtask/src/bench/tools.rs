@@ -1,7 +1,7 @@
 //! Other people's load generators, held against ours on the method that does nothing: h2load in C, which knows HTTP/2
 //! only, and ghz in Go, which knows gRPC. One that cannot be had leaves its row out, with the reason.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, process::Command, sync::OnceLock};
+use std::{fmt, net::SocketAddr, path::PathBuf, process::Command, sync::OnceLock, time::Duration};
 
 use serde::Deserialize;
 
@@ -53,33 +53,13 @@ impl Tool {
         }
     }
 
-    /// The command that calls the health check for as long as a case lasts, with as many connections and calls in
-    /// flight as ours.
-    pub(crate) fn command(self, stage: &Stage, address: SocketAddr, effort: &Effort) -> Result<Command, Failure> {
-        let [warmup, duration] = [effort.warmup, effort.duration].map(|time| format!("{}ms", time.as_millis()));
-        let connections = CONNECTIONS.to_string();
+    /// The commands that call the health check for as long as a case lasts, with as many connections, calls in flight and
+    /// threads as ours. The last one measures; what comes before warms up, where the tool cannot do so itself.
+    pub(crate) fn commands(self, stage: &Stage, address: SocketAddr, effort: &Effort) -> Result<Vec<Command>, Failure> {
         match self {
-            Self::H2load => {
-                let message = stage.path("empty-message");
-                std::fs::write(&message, EMPTY_MESSAGE)
-                    .map_err(|error| Failure::Failed(format!("{}: {error}", message.display())))?;
-                let streams = (CONCURRENCY / CONNECTIONS).to_string();
-                let mut command = stage.foreign("h2load");
-                command.args(["--clients", &connections, "--max-concurrent-streams", &streams]);
-                command.arg(format!("--warm-up-time={warmup}")).arg(format!("--duration={duration}"));
-                command.args(["--data", &argument(&message), "--header=te: trailers"]);
-                command.arg("--header=content-type: application/grpc").arg(format!("http://{address}{PATH}"));
-                Ok(command)
-            }
+            Self::H2load => Ok(vec![h2load(stage, address, effort)?]),
             Self::Ghz => {
-                let program = ghz().ok_or_else(|| Failure::Failed("ghz has gone".into()))?;
-                let mut command = stage.foreign(program);
-                command.args(["--insecure", "--call", "grpc.health.v1.Health.Check", "--format", "json"]);
-                command.args(["--connections", &connections, "--concurrency", &CONCURRENCY.to_string()]);
-                // Calls under way at the end are finished, not counted as failed.
-                command.args(["--duration-stop", "wait", "--duration", &duration]);
-                command.arg(address.to_string());
-                Ok(command)
+                [effort.warmup, effort.duration].map(|lasts| ghz_for(stage, address, lasts)).into_iter().collect()
             }
         }
     }
@@ -104,6 +84,43 @@ impl fmt::Display for Tool {
             Self::Ghz => "ghz",
         })
     }
+}
+
+/// h2load, which warms up by itself.
+fn h2load(stage: &Stage, address: SocketAddr, effort: &Effort) -> Result<Command, Failure> {
+    let message = stage.path("empty-message");
+    std::fs::write(&message, EMPTY_MESSAGE)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", message.display())))?;
+    let [warmup, duration] = [effort.warmup, effort.duration].map(in_ms);
+    let mut command = stage.foreign("h2load");
+    command.args(["--clients", &CONNECTIONS.to_string(), "--threads", &threads().to_string()]);
+    command.args(["--max-concurrent-streams", &(CONCURRENCY / CONNECTIONS).to_string()]);
+    command.arg(format!("--warm-up-time={warmup}")).arg(format!("--duration={duration}"));
+    command.args(["--data", &argument(&message), "--header=te: trailers"]);
+    command.arg("--header=content-type: application/grpc").arg(format!("http://{address}{PATH}"));
+    Ok(command)
+}
+
+/// As many as `loadgen` works with, which is one for each core, and at most one for each connection.
+fn threads() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX));
+    cores.min(CONNECTIONS)
+}
+
+/// ghz for some time. It uses all cores by itself.
+fn ghz_for(stage: &Stage, address: SocketAddr, lasts: Duration) -> Result<Command, Failure> {
+    let program = ghz().ok_or_else(|| Failure::Failed("ghz has gone".into()))?;
+    let mut command = stage.foreign(program);
+    command.args(["--insecure", "--call", "grpc.health.v1.Health.Check", "--format", "json"]);
+    command.args(["--connections", &CONNECTIONS.to_string(), "--concurrency", &CONCURRENCY.to_string()]);
+    // Calls under way at the end are finished, not counted as failed.
+    command.args(["--duration-stop", "wait", "--duration", &in_ms(lasts)]);
+    command.arg(address.to_string());
+    Ok(command)
+}
+
+fn in_ms(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
 }
 
 /// Where what is built for this command goes.
@@ -150,6 +167,22 @@ fn ghz_rate(output: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        command::{Profile, line},
+        stage::loopback,
+    };
+
+    #[test]
+    fn h2load_works_with_as_many_threads_as_loadgen() {
+        let stage = Stage::new(Profile::Debug).unwrap();
+        let commands = Tool::H2load.commands(&stage, loopback(1), &Effort::FULL).unwrap();
+        let [command] = commands.as_slice() else { panic!("{commands:?}") };
+        let line = line(command);
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let expected =
+            format!("--clients 4 --threads {} --max-concurrent-streams 64 --warm-up-time=2000ms", cores.min(4));
+        assert!(line.contains(&expected), "{line}");
+    }
 
     #[test]
     fn h2load_is_believed_when_no_call_failed() {

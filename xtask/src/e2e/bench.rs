@@ -51,7 +51,8 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     });
     checks.check("a threshold that is missed ends with 11, one that holds with 0", || bench.thresholds());
     checks.check_and_note("none: LOST ends with 10, whatever the thresholds say", || bench.lost());
-    checks.check("a threshold or a mix that makes no sense is refused with 2", || {
+    checks.check("a threshold, a rate or a mix that makes no sense is refused with 2", || {
+        bench.run("wrong", &["--rate", "1e-20"], USAGE)?.0.saying(&["the rate must be between"])?;
         bench.run("wrong", &["--threshold", "p99 is nice"], USAGE)?.0.saying(&["--threshold"])?;
         bench.run("wrong", &["--mix", "deduct=80,prayer=20"], USAGE)?.0.saying(&["--mix"]).map(drop)
     });
@@ -88,7 +89,8 @@ impl Bench<'_> {
         let files = ["--html", &argument(&page), "--hlog", &argument(&log)].map(str::to_owned);
         let arguments = ["--strategy", "batched", "--accounts", "3", "--concurrency", "16"];
         let arguments: Vec<&str> = arguments.into_iter().chain(files.iter().map(String::as_str)).collect();
-        let result = self.run("closed", &arguments, AS_EXPECTED)?.1;
+        let (ended, result) = self.run("closed", &arguments, AS_EXPECTED)?;
+        ended.saying(&["acknowledged/s  CLEAN", "per second, refusals included"])?;
         clean(&result)?;
         ensure(result["verdict"]["accounts_checked"] == 3, || result["verdict"].to_string())?;
         ensure(result["schedule"].is_null() && result["pacing"]["loop"] == "closed", || result["pacing"].to_string())?;

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use futures::{Stream, StreamExt};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -18,6 +19,9 @@ use zbl_proto::v1::lab_service_server::{LabService, LabServiceServer};
 use zbl_proto::v1::*;
 
 use crate::attack::Stopper;
+
+/// Items of a stream worked on at a time.
+const STREAMED: usize = 64;
 
 /// How a `Deduct` goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,8 @@ pub(crate) enum Fault {
     RequestLost,
     /// Acknowledged, but written over.
     Overwritten,
+    /// Done, but answered so much later; on a stream, others are answered meanwhile.
+    Late(Duration),
     /// Nothing answers until the script is changed.
     Dead,
 }
@@ -113,6 +119,35 @@ impl Books {
     }
 }
 
+impl Books {
+    /// What the next fault makes of a deduction, and how late it is told.
+    fn answer(&mut self, request: &DeductRequest) -> (Result<DeductResponse, Status>, Duration) {
+        self.deducts += 1;
+        if let Some((after, stopper)) = &self.stop_after
+            && self.deducts >= *after
+        {
+            stopper.stop();
+        }
+        let fault = match self.faults.front() {
+            Some(Fault::Dead) => Some(Fault::Dead),
+            _ => self.faults.pop_front(),
+        };
+        let late = if let Some(Fault::Late(by)) = fault { by } else { Duration::ZERO };
+        let answer = match fault {
+            None | Some(Fault::Late(_)) => self.deduct(request, false),
+            Some(Fault::Overwritten) => self.deduct(request, true),
+            Some(Fault::TurnedAway(reason)) => Err(failure(Code::Aborted, reason)),
+            Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
+            Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
+            Some(Fault::AnswerLost) => {
+                let lost = |_| Err(failure(Code::Unknown, Reason::OutcomeUnknown));
+                self.deduct(request, false).and_then(lost)
+            }
+        };
+        (answer, late)
+    }
+}
+
 fn failure(code: Code, reason: Reason) -> Status {
     Status::with_error_details(
         code,
@@ -156,29 +191,9 @@ impl AccountService for Fake {
     }
 
     async fn deduct(&self, request: Request<DeductRequest>) -> Result<Response<DeductResponse>, Status> {
-        let mut books = self.books();
-        books.deducts += 1;
-        if let Some((after, stopper)) = &books.stop_after
-            && books.deducts >= *after
-        {
-            stopper.stop();
-        }
-        let fault = match books.faults.front() {
-            Some(Fault::Dead) => Some(Fault::Dead),
-            _ => books.faults.pop_front(),
-        };
-        let request = request.into_inner();
-        match fault {
-            None => books.deduct(&request, false).map(Response::new),
-            Some(Fault::Overwritten) => books.deduct(&request, true).map(Response::new),
-            Some(Fault::TurnedAway(reason)) => Err(failure(Code::Aborted, reason)),
-            Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
-            Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
-            Some(Fault::AnswerLost) => {
-                books.deduct(&request, false)?;
-                Err(failure(Code::Unknown, Reason::OutcomeUnknown))
-            }
-        }
+        let (answer, late) = self.books().answer(&request.into_inner());
+        tokio::time::sleep(late).await;
+        answer.map(Response::new)
     }
 
     async fn get_deduction(
@@ -240,7 +255,7 @@ impl AccountService for Fake {
         items: Request<Streaming<DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
         let fake = self.clone();
-        let answers = items.into_inner().then(move |item| {
+        let answers = items.into_inner().map(move |item| {
             let fake = fake.clone();
             async move {
                 let deduct = item?.deduct.unwrap_or_default();
@@ -259,7 +274,7 @@ impl AccountService for Fake {
                 Ok(DeductStreamResponse { request_id, outcome: Some(outcome), replayed: false })
             }
         });
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(answers.buffer_unordered(STREAMED))))
     }
 
     type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
@@ -317,7 +332,7 @@ impl LabService for Fake {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let entries = self.books().version();
         let acknowledged = 100 + entries;
-        let locks_held = std::time::Duration::from_micros(250 * acknowledged as u64).try_into().ok();
+        let locks_held = Duration::from_micros(250 * acknowledged as u64).try_into().ok();
         let (round_trips, commits) = (4 * acknowledged, acknowledged);
         let work =
             WorkStatus { round_trips, commits, attempts: commits, acknowledged, locks_held, ..Default::default() };

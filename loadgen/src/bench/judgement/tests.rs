@@ -1,11 +1,18 @@
 //! The judgement by digest against the verdict that keeps every operation, on random histories, honest and tampered with.
 
-use proptest::prelude::*;
+use std::collections::HashSet;
 
+use proptest::prelude::*;
+use uuid::Uuid;
+use zbl_client::Entry;
+
+use super::reading::HELD;
 use super::*;
-use crate::history::{Operation, Outcome};
+use crate::bench::operation::RequestIds;
+use crate::bench::tally::Keys;
+use crate::history::{Acknowledgement, Operation, Outcome};
 use crate::verdict::model::{Model, Step, steps};
-use crate::verdict::{Evidence, Judgement, judge};
+use crate::verdict::{Evidence, Journal, Judgement, judge};
 
 const IDS: RequestIds = RequestIds::new(7);
 const USER: i64 = 42;
@@ -19,6 +26,8 @@ struct History {
     operations: Vec<Operation>,
     entries: Vec<Entry>,
     last: State,
+    /// Rows that are held when older ones are summed up.
+    held: usize,
 }
 
 impl History {
@@ -34,6 +43,7 @@ impl History {
             operations: model.operations.into_iter().map(operation).collect(),
             entries: model.entries.into_iter().map(entry).collect(),
             last,
+            held: HELD,
         }
     }
 
@@ -59,12 +69,13 @@ impl History {
             }
         }
         let mut reading = Reading::new(IDS, &keys, &unsettled, self.began);
-        self.entries.iter().for_each(|entry| reading.take(entry));
+        (reading.held, reading.full) = (self.held, 2 * self.held);
+        self.entries.iter().try_for_each(|entry| reading.take(entry)).unwrap();
         let delta = Money::from_minor(DEDUCTED);
         let claims = Claims { user_id: USER, told, unsettled: unsettled.len() as u64, delta, last: self.last };
         let mut findings = Findings::default();
-        findings.judge(&reading, &claims).unwrap();
-        (findings.clone(), findings.close(Money::from_minor(-DEDUCTED)).unwrap())
+        findings.judge(reading, &claims).unwrap();
+        (findings.clone(), findings.close(Money::from_minor(-DEDUCTED)))
     }
 
     /// The first acknowledged operation.
@@ -99,6 +110,35 @@ proptest! {
             prop_assert_eq!(mine.pair.victim.request_id, theirs.victim.request_id);
             prop_assert_eq!(mine.pair.overwriter.request_id, theirs.overwriter.request_id);
         }
+    }
+
+    /// However few rows are held, the verdict and what is lost are the same; only who lost to whom is less well known.
+    #[test]
+    fn what_is_summed_up_while_reading_judges_alike(steps in deductions(), held in 1_usize..6) {
+        let mut history = History::of(&steps);
+        let whole = history.judged_by_digest().1;
+        history.held = held;
+        let summed = history.judged_by_digest().1;
+        prop_assert_eq!(summed.verdict, whole.verdict, "{:?} {:?}", summed.doubts, whole.doubts);
+        let figures = |verdict: &BenchVerdict| (verdict.lost, verdict.difference, verdict.acknowledged);
+        prop_assert_eq!(figures(&summed), figures(&whole));
+    }
+
+    /// Refusals that are journaled make up for an acknowledgement that is not.
+    #[test]
+    fn what_is_missing_behind_refusals_is_never_excluded(steps in deductions()) {
+        let mut history = History::of(&steps);
+        for _ in 0..2 {
+            let Some(operation) = history.acknowledged() else { return Ok(()) };
+            operation.outcome = Outcome::Failed { reason: "CONTENDED" };
+        }
+        let receipt = Acknowledgement { balance: Money::ZERO, version: 1_000, version_before: 999 };
+        let outcome = Outcome::Acknowledged(receipt);
+        history.operations.push(Operation { request_id: IDS.id(1 << 40), delta: Money::from_minor(DEDUCTED), outcome });
+        let digested = history.judged_by_digest().1;
+        prop_assert_eq!(history.judged().verdict, Verdict::Lost);
+        prop_assert_ne!(digested.verdict, Verdict::Clean);
+        prop_assert!(digested.doubts.iter().any(|doubt| doubt.contains("cannot be excluded")), "{:?}", digested.doubts);
     }
 
     /// The newest entry is dropped, and with it its money.
@@ -183,9 +223,46 @@ fn losses_and_gains_of_accounts_do_not_cancel() {
         history.last.balance = Money::from_minor(history.last.balance.minor() + change);
         sum.add(history.judged_by_digest().0);
     }
-    let verdict = sum.close(Money::from_minor(-DEDUCTED)).unwrap();
+    let verdict = sum.close(Money::from_minor(-DEDUCTED));
     assert_eq!((verdict.verdict, verdict.lost, verdict.accounts_checked), (Verdict::Lost, Money::ZERO, 2));
     assert_eq!(verdict.doubts, ["accounts with money gone that no lost update explains: 2"]);
+}
+
+#[test]
+fn a_long_journal_is_held_in_part() {
+    let history = History::of(&(0..1_000).map(|_| fresh(DEDUCTED)).collect::<Vec<_>>());
+    let (keys, unsettled) = (Keys::default(), HashSet::new());
+    let mut reading = Reading::new(IDS, &keys, &unsettled, history.began);
+    (reading.held, reading.full) = (10, 20);
+    for entry in &history.entries {
+        reading.take(entry).unwrap();
+        assert!(reading.held() < 20);
+    }
+    assert_eq!(reading.newest(), history.last.version);
+}
+
+#[test]
+fn accounts_that_were_not_judged_leave_doubts_and_excuse_no_loss() {
+    let (mut findings, clean) = History::of(&[fresh(DEDUCTED)]).judged_by_digest();
+    assert_eq!(clean.verdict, Verdict::Clean);
+    findings.pass_over(43, 5, &"its server is gone");
+    findings.leave(2, 7);
+    let verdict = findings.clone().close(Money::from_minor(1));
+    assert_eq!((verdict.verdict, verdict.accounts_checked, verdict.acknowledged.count), (Verdict::Inconclusive, 1, 13));
+    let doubts = [
+        "accounts that could not be judged: 1, the first of them account 43: its server is gone",
+        "stopped before all was judged: 1 of 4 accounts are",
+    ];
+    assert_eq!(verdict.doubts, doubts);
+    findings.lost_updates = 1;
+    assert_eq!(findings.close(Money::from_minor(1)).verdict, Verdict::Lost);
+}
+
+#[test]
+fn sums_that_money_cannot_hold_are_no_panic_and_not_clean() {
+    let (findings, _) = History::of(&[fresh(DEDUCTED), fresh(DEDUCTED)]).judged_by_digest();
+    let verdict = findings.close(Money::from_minor(i64::MAX));
+    assert_eq!((verdict.verdict, verdict.acknowledged.amount), (Verdict::Inconclusive, Money::from_minor(i64::MAX)));
 }
 
 #[test]

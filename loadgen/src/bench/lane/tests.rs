@@ -19,7 +19,7 @@ use crate::bench::Progress;
 use crate::bench::distribution::Distribution;
 use crate::bench::operation::{RequestIds, Wording};
 use crate::bench::series::Series;
-use crate::bench::shared::Span;
+use crate::bench::shared::{Counting, Span};
 use crate::bench::tally::Tally;
 use crate::bench::unary::Unary;
 use crate::pacer::Timetable;
@@ -32,10 +32,11 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 const PIPE: usize = 64 * 1024;
 
-/// A health service that is slow at times, dies at times and takes a bounded number of calls at once.
+/// A health service that takes its time, is slow at times, dies at times and takes a bounded number of calls at once.
 #[derive(Clone)]
 struct Server {
     streams: u32,
+    service: Duration,
     /// Nothing is answered from the one instant to the other.
     stall: (Instant, Instant),
     /// When connections die, the next of them last.
@@ -45,7 +46,7 @@ struct Server {
 impl Server {
     fn new(streams: u32) -> Self {
         let now = Instant::now();
-        Self { streams, stall: (now, now), deaths: Arc::default() }
+        Self { streams, service: SERVICE, stall: (now, now), deaths: Arc::default() }
     }
 
     /// A connection to it.
@@ -78,7 +79,7 @@ impl Server {
         assert_eq!(request.headers()["grpc-timeout"], "5000m");
         let mut body = request.into_body();
         while let Some(Ok(_)) = body.data().await {}
-        tokio::time::sleep(SERVICE).await;
+        tokio::time::sleep(self.service).await;
         let (from, until) = self.stall;
         if (from..until).contains(&Instant::now()) {
             tokio::time::sleep_until(until).await;
@@ -118,8 +119,20 @@ impl Load {
     }
 
     async fn run_until(self, server: &Server, stop: Stop) -> (Haul, Progress) {
+        self.run_on(|| server.clone().dial(), stop).await
+    }
+
+    async fn run_on<F>(self, dial: impl Fn() -> F, stop: Stop) -> (Haul, Progress)
+    where
+        F: Future<Output = Result<Unary<DuplexStream>, Error>> + Send,
+    {
         let counts_from = Instant::now() + self.warmup;
-        let span = Span { counts_from, until: counts_from + self.length, requests: self.requests };
+        let counting = match (self.pacer, self.requests) {
+            (Pacer::ClosedLoop, u64::MAX) => Counting::WhatEnds,
+            _ => Counting::WhatIsDue,
+        };
+        let until = counts_from + self.length;
+        let span = Span { counts_from, until, requests: self.requests, counting };
         let progress = watch::Sender::default();
         let wording = Wording {
             ids: RequestIds::new(1),
@@ -133,8 +146,8 @@ impl Load {
         let random = SmallRng::seed_from_u64(1);
         let choice = Choice::new(&BTreeMap::from([(Method::Health, 1)]), Distribution::uniform(1).unwrap(), random);
         let lane = Lane::new(0, Arc::clone(&shared), self.pacer, self.limit, choice, stop).unwrap();
-        let haul = lane.run(|| server.clone().dial()).await;
-        let counted = shared.take_series().finish(100 * DEADLINE).unwrap();
+        let haul = lane.run(dial).await;
+        let counted = shared.take_series().finish(100 * DEADLINE).0;
         let acknowledged: u64 = counted.iter().map(|window| window.acknowledged).sum();
         assert_eq!(acknowledged, haul.sheet.methods[Method::Health as usize].acknowledged);
         let told = *progress.borrow();
@@ -187,13 +200,64 @@ async fn what_is_due_beyond_the_limit_is_dropped_and_counted() {
 #[tokio::test(start_paused = true)]
 async fn a_closed_loop_keeps_its_calls_in_flight_and_makes_as_many_as_asked() {
     let server = Server::new(100);
-    let began = Instant::now();
     let (haul, _) = Load::closed(10, 5_000).run(&server).await;
     assert_eq!(acknowledged(&haul), 5_000);
     // 500 rounds of 10 calls; the clock has steps of a millisecond, of which a round takes one or two.
-    let took = haul.last_ended.unwrap() - began;
+    let took = haul.measured;
     assert!((500..=1_100).contains(&took.as_millis()), "{took:?}");
     assert!(haul.sheet.punctuality.observed.is_empty() && !haul.cut_short);
+}
+
+/// A slow server's last round ends long after the time is up: it neither counts nor stretches the time.
+#[tokio::test(start_paused = true)]
+async fn a_closed_loop_of_fixed_length_counts_what_ends_within_it() {
+    let server = Server { service: Duration::from_secs(1), ..Server::new(100) };
+    let (warmup, length) = (Duration::from_millis(500), Duration::from_secs(2));
+    let (haul, progress) = Load { warmup, length, ..Load::closed(10, u64::MAX) }.run(&server).await;
+    assert_eq!((acknowledged(&haul), haul.measured), (20, length), "10 callers, a second each");
+    assert_eq!((progress.acknowledged, haul.cut_short), (30, false));
+    assert!(latency(&haul).max < 1_010_000, "{:?}", latency(&haul));
+}
+
+/// What nobody answers is under way at the end, and is not forgotten for that.
+#[tokio::test(start_paused = true)]
+async fn what_is_unknown_counts_although_it_ends_after_the_time() {
+    let mut server = Server::new(100);
+    server.stall = (Instant::now() + Duration::from_secs(1), Instant::now() + 1_000 * DEADLINE);
+    let (length, outage) = (Duration::from_secs(2), Duration::from_secs(1));
+    let (haul, _) = Load { length, outage, ..Load::closed(10, u64::MAX) }.run(&server).await;
+    assert_eq!((haul.sheet.methods[Method::Health as usize].unknown, haul.measured), (10, length));
+    assert!(acknowledged(&haul) > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_is_none_of_the_requests_asked_for() {
+    let mut server = Server::new(100);
+    server.stall = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let load = Load { requests: 500, ..Load::open(1_000.0, 50, Duration::from_secs(10)) };
+    let (haul, _) = load.run(&server).await;
+    let punctuality = &haul.sheet.punctuality;
+    assert_eq!((punctuality.sent, acknowledged(&haul), haul.cut_short), (500, 500, false));
+    assert!((940..=960).contains(&punctuality.dropped), "{}", punctuality.dropped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_there_was_no_time_for_cut_it_short() {
+    let load = Load { length: Duration::from_secs(1), ..Load::open(100.0, 50, Duration::ZERO) };
+    let (haul, _) = Load { requests: 500, ..load }.run(&Server::new(100)).await;
+    assert_eq!((acknowledged(&haul), haul.cut_short), (100, true));
+}
+
+/// An outage that ends the lane leaves calls that were due and never sent.
+#[tokio::test(start_paused = true)]
+async fn what_was_due_and_never_sent_is_dropped() {
+    let server = Server { deaths: Arc::new(Mutex::new(vec![Instant::now(); 1_000])), ..Server::new(100) };
+    let load = Load { outage: Duration::from_secs(3), ..Load::open(100.0, 1_000, Duration::from_secs(60)) };
+    let began = Instant::now();
+    let (haul, _) = load.run(&server).await;
+    let (punctuality, lasted) = (&haul.sheet.punctuality, began.elapsed().as_secs_f64());
+    let accounted = (punctuality.sent + punctuality.dropped) as f64;
+    assert!((accounted - lasted * 100.0).abs() <= 2.0, "{accounted} in {lasted} s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,6 +284,19 @@ async fn a_stop_ends_it_early_and_what_was_begun_is_brought_to_its_end() {
     assert!(haul.cut_short);
     assert!((1_990..=2_010).contains(&acknowledged(&haul)), "{}", acknowledged(&haul));
     assert_eq!(progress.done, haul.sheet.punctuality.sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_while_a_connection_is_made() {
+    let (stopper, stop) = stop();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stopper.stop();
+    });
+    let began = Instant::now();
+    let never = || std::future::pending::<Result<Unary<DuplexStream>, Error>>();
+    let (haul, _) = Load::closed(10, 100).run_on(never, stop).await;
+    assert_eq!((haul.cut_short, began.elapsed().as_secs()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]

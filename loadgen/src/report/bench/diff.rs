@@ -5,15 +5,12 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 
 use super::noise::{self, Difference, LEVEL, MIN_WINDOWS};
 use super::{Bench, Exhibit, Pacing};
-use crate::report::Cost;
-use crate::report::cost::figure;
+use crate::report::cost;
 use crate::report::table::{aligned, plain};
 use crate::report::text::millis;
 
 pub(super) const COLUMNS: [&str; 10] =
-    ["result", "measured", "verdict", "per s", "×", "p50 ms", "×", "p99 ms", "×", "failed"];
-
-pub(super) const COST_COLUMNS: [&str; 5] = ["result", "round trips", "commits", "lock held µs", "attempts"];
+    ["result", "measured", "verdict", "acked/s", "×", "p50 ms", "×", "p99 ms", "×", "failed"];
 
 /// Columns that hold words, and are read from the left.
 const WORDS: usize = 3;
@@ -35,8 +32,8 @@ pub fn comparison(exhibits: &[Exhibit], form: Form) -> String {
     let mut out = rendered(&COLUMNS, WORDS, rows(exhibits), form);
     let costs = cost_rows(exhibits);
     if !costs.is_empty() {
-        out += "\nper acknowledged deduction\n\n";
-        out += &rendered(&COST_COLUMNS, 1, costs, form);
+        out += &format!("\n{}\n\n", cost::CAPTION);
+        out += &rendered(&cost::COLUMNS, 1, costs, form);
     }
     let remarks = remarks(exhibits);
     if !remarks.is_empty() {
@@ -52,10 +49,10 @@ fn rendered(columns: &[&str], words: usize, rows: Vec<Vec<String>>, form: Form) 
         table.load_preset(ASCII_MARKDOWN);
     }
     for mut row in rows {
-        match (form, row.first_mut()) {
-            (Form::Text, Some(label)) => *label = shortened(label),
-            (Form::Markdown, Some(label)) => *label = label.replace('|', "\\|"),
-            (_, None) => {}
+        match (form, row.as_mut_slice()) {
+            (Form::Text, [label, ..]) => *label = shortened(label),
+            (Form::Markdown, cells) => cells.iter_mut().for_each(|cell| *cell = cell.replace('|', "\\|")),
+            (Form::Text, []) => {}
         }
         table.add_row(row);
     }
@@ -79,8 +76,8 @@ pub(super) fn rows(exhibits: &[Exhibit]) -> Vec<Vec<String>> {
             exhibit.label.clone(),
             ours.subject.clone(),
             ours.verdict.map_or_else(|| "-".to_owned(), |verdict| verdict.to_string()),
-            format!("{:.0}", ours.throughput_per_s),
-            ratio(ours.throughput_per_s, base.throughput_per_s),
+            format!("{:.0}", ours.acknowledged_per_s),
+            ratio(ours.acknowledged_per_s, base.acknowledged_per_s),
             p50,
             p50_ratio,
             p99,
@@ -95,18 +92,7 @@ pub(super) fn cost_rows(exhibits: &[Exhibit]) -> Vec<Vec<String>> {
     if exhibits.iter().all(|exhibit| exhibit.figures.cost.is_none()) {
         return Vec::new();
     }
-    let row = |exhibit: &Exhibit| {
-        let cost = exhibit.figures.cost;
-        let figure = |of: fn(&Cost) -> f64| cost.map_or_else(|| "-".to_owned(), |cost| figure(of(&cost)));
-        vec![
-            exhibit.label.clone(),
-            figure(|cost| cost.round_trips),
-            figure(|cost| cost.commits),
-            figure(|cost| cost.lock_held_us),
-            figure(|cost| cost.attempts),
-        ]
-    };
-    exhibits.iter().map(row).collect()
+    exhibits.iter().map(|exhibit| cost::row(&exhibit.label, exhibit.figures.cost).to_vec()).collect()
 }
 
 /// How many times the first one's figure it is.
@@ -188,9 +174,10 @@ pub(super) fn workload(bench: &Bench) -> [(&'static str, String); 9] {
     ]
 }
 
-/// Which of the differences the windows of the two runs do not bear out.
+/// Which of the differences in the table the windows of the two runs do not bear out. The rate of a run is the mean of its
+/// windows' rates; its p99 is not that of any window, so that what is tested is named.
 fn noise(one: &Bench, other: &Bench) -> Option<String> {
-    let tests = [("throughput", noise::rates as fn(&Bench) -> _), ("p99", noise::tails)];
+    let tests = [("acked/s", noise::rates as fn(&Bench) -> Vec<f64>), ("the windows' p99", noise::tails)];
     let mut within = Vec::new();
     for (what, of) in tests {
         match noise::difference(&of(one), &of(other)) {
@@ -204,8 +191,9 @@ fn noise(one: &Bench, other: &Bench) -> Option<String> {
         }
     }
     (!within.is_empty()).then(|| {
+        let [n, of] = [one, other].map(|bench| bench.whole_windows().count());
         let what = within.join(" and ");
-        format!("its difference in {what} is within the noise of the per-second windows (Mann–Whitney, {LEVEL})")
+        format!("its difference in {what} could not be told from noise (Mann–Whitney on {n} and {of} windows, {LEVEL})")
     })
 }
 
@@ -224,7 +212,7 @@ mod tests {
             .series
             .iter()
             .map(|window| super::super::Window { acknowledged: window.acknowledged * by / 100, ..*window });
-        Bench { throughput_per_s: closed.throughput_per_s * by as f64 / 100.0, series: series.collect(), ..closed }
+        Bench { acknowledged_per_s: closed.acknowledged_per_s * by as f64 / 100.0, series: series.collect(), ..closed }
     }
 
     fn row(table: &str, label: &str) -> Vec<String> {
@@ -236,24 +224,33 @@ mod tests {
     fn ratios_are_to_the_first() {
         let exhibits = [exhibit("base", closed()), exhibit("fast", faster(150)), exhibit("open", open())];
         let text = comparison(&exhibits, Form::Text);
-        let expected = ["fast", "batched", "CLEAN", "14997", "×1.50", "1.0", "×1.00", "12.3", "×1.00", "1.00", "%"];
+        let expected = ["fast", "batched", "CLEAN", "14848", "×1.50", "1.0", "×1.00", "12.3", "×1.00", "1.00", "%"];
         assert_eq!(row(&text, "fast"), expected, "{text}");
         assert_eq!(row(&text, "base")[4], "×1.00", "{text}");
-        assert!(text.contains("\nper acknowledged deduction\n"), "{text}");
+        assert!(text.contains("\nper acknowledged deduction, with the work for those refused\n"), "{text}");
         let widest = text.lines().take_while(|line| !line.is_empty()).map(|line| line.chars().count()).max();
         assert!(widest.is_some_and(|columns| columns <= 100), "{text}");
     }
 
     #[test]
     fn differences_within_the_noise_are_said_to_be() {
-        let remark = "its difference in throughput and p99 is within the noise of the per-second windows (Mann–Whitney, 1 % level)";
+        let remark = "its difference in acked/s and the windows' p99 could not be told from noise (Mann–Whitney on 10 and 10 windows, 1 % level)";
         let same = comparison(&[exhibit("a", closed()), exhibit("b", closed())], Form::Text);
         assert!(same.contains(&format!("b: {remark}")), "{same}");
         let apart = comparison(&[exhibit("a", closed()), exhibit("b", faster(150))], Form::Text);
-        assert!(apart.contains("b: its difference in p99 is within"), "{apart}");
+        assert!(apart.contains("b: its difference in the windows' p99 could not"), "{apart}");
         let short = Bench { series: vec![window(0, 1)], ..closed() };
         let short = comparison(&[exhibit("a", closed()), exhibit("b", short)], Form::Text);
         assert!(short.contains("b: too short to tell a difference from noise"), "{short}");
+    }
+
+    #[test]
+    fn what_is_tested_is_what_the_table_shows() {
+        // Refusals make answers of either run as many; what was sold differs, in the table and in every window.
+        let answers = |bench: Bench| Bench { throughput_per_s: 20_000.0, ..bench };
+        let text = comparison(&[exhibit("a", answers(closed())), exhibit("b", answers(faster(150)))], Form::Text);
+        assert_eq!(row(&text, "b")[4], "×1.50", "{text}");
+        assert!(!text.contains("its difference in acked/s"), "{text}");
     }
 
     #[test]
@@ -283,7 +280,7 @@ mod tests {
     #[test]
     fn nothing_and_zeroes_divide_nothing() {
         assert!(comparison(&[], Form::Text).starts_with("result"));
-        let idle = Bench { throughput_per_s: 0.0, ..closed() };
+        let idle = Bench { acknowledged_per_s: 0.0, ..closed() };
         let text = comparison(&[exhibit("idle", idle), exhibit("b", closed())], Form::Text);
         assert_eq!(row(&text, "b")[4], "-", "{text}");
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{Bench, known_version};
+use super::{Bench, known_version, printable};
 use crate::recorder::Latency;
 use crate::report::{Cost, Taken};
 use crate::verdict::Verdict;
@@ -33,8 +33,8 @@ pub struct Figures {
     pub requests: u64,
     /// Those without effect.
     pub failed: u64,
-    /// Answered operations per second.
-    pub throughput_per_s: f64,
+    /// Acknowledged operations per second.
+    pub acknowledged_per_s: f64,
     /// Latencies in microseconds.
     pub latency_us: Latency,
     /// What an acknowledged deduction cost; `None` when the server did not tell.
@@ -73,7 +73,7 @@ struct Run {
     acknowledged: Taken,
     failed: BTreeMap<String, u64>,
     unknown: u64,
-    throughput_per_s: f64,
+    duration_ms: u64,
     latency_us: Latency,
     cost: Option<Cost>,
 }
@@ -89,13 +89,13 @@ struct Runs {
 /// [`ReadError`] says what is wrong with it.
 pub fn read(label: &str, json: &[u8]) -> Result<Vec<Exhibit>, ReadError> {
     match parsed(json)? {
-        Head { kind: Some(_), .. } => Ok(vec![Exhibit::of(label.to_owned(), parsed(json)?)]),
+        Head { kind: Some(_), .. } => Ok(vec![Exhibit::of(label.to_owned(), parsed::<Bench>(json)?.printable())]),
         Head { runs: Some(_), .. } => {
             let Runs { runs } = parsed(json)?;
             if runs.is_empty() {
                 return Err(ReadError::NoRuns);
             }
-            Ok(runs.into_iter().map(|run| run.exhibit(format!("{label}:{}", run.strategy))).collect())
+            Ok(runs.into_iter().map(|run| run.exhibit(format!("{label}:{}", printable(&run.strategy)))).collect())
         }
         Head { strategy: Some(_), .. } => Ok(vec![parsed::<Run>(json)?.exhibit(label.to_owned())]),
         Head { .. } => Err(ReadError::NoResult),
@@ -114,7 +114,7 @@ impl Exhibit {
             verdict: bench.verdict.as_ref().map(|judged| judged.verdict),
             requests: bench.requests,
             failed: bench.failures(),
-            throughput_per_s: bench.throughput_per_s,
+            acknowledged_per_s: bench.acknowledged_per_s,
             latency_us: bench.latency_us,
             cost: bench.cost,
         };
@@ -124,13 +124,13 @@ impl Exhibit {
 
 impl Run {
     fn exhibit(&self, label: String) -> Exhibit {
-        let failed = self.failed.values().sum();
+        let failed = self.failed.values().fold(0, |sum: u64, count| sum.saturating_add(*count));
         let figures = Figures {
-            subject: self.strategy.clone(),
+            subject: printable(&self.strategy),
             verdict: Some(self.verdict),
-            requests: self.acknowledged.count + failed + self.unknown,
+            requests: self.acknowledged.count.saturating_add(failed).saturating_add(self.unknown),
             failed,
-            throughput_per_s: self.throughput_per_s,
+            acknowledged_per_s: self.acknowledged.count as f64 * 1e3 / self.duration_ms.max(1) as f64,
             latency_us: self.latency_us,
             cost: self.cost,
         };
@@ -141,11 +141,12 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::super::sample::closed;
+    use super::super::{Form, Window, comparison, page, text};
     use super::*;
 
     const RUN: &str = r#"{"schema_version": 1, "strategy": "atomic", "verdict": "CLEAN", "later": [1],
         "acknowledged": {"count": 100, "amount": "1000.00"}, "failed": {"INSUFFICIENT_BALANCE": 890}, "unknown": 10,
-        "throughput_per_s": 990.0, "latency_us": {"p50": 1, "p90": 2, "p99": 3, "p999": 4, "max": 5}}"#;
+        "duration_ms": 2000, "throughput_per_s": 990.0, "latency_us": {"p50": 1, "p90": 2, "p99": 3, "p999": 4, "max": 5}}"#;
 
     #[test]
     fn every_kind_of_result_is_told_by_itself() {
@@ -157,9 +158,34 @@ mod tests {
 
         let [one] = read("a", RUN.as_bytes()).unwrap().try_into().unwrap();
         assert_eq!((one.label.as_str(), one.figures.requests, one.figures.cost), ("a", 1_000, None));
+        assert!((one.figures.acknowledged_per_s - 50.0).abs() < 1e-9, "{one:?}");
         let both = read("c", format!(r#"{{"runs": [{RUN}, {RUN}]}}"#).as_bytes()).unwrap();
         assert_eq!(both.iter().map(|run| run.label.as_str()).collect::<Vec<_>>(), ["c:atomic", "c:atomic"]);
         assert_eq!(both[1].figures, one.figures);
+    }
+
+    #[test]
+    fn no_count_is_too_large_and_no_text_moves_the_cursor() {
+        let hostile = "a\u{1b}[2J\nb";
+        let mut bench = Bench { strategy: Some(hostile.to_owned()), store: hostile.to_owned(), ..closed() };
+        bench.failed.insert(hostile.to_owned(), u64::MAX);
+        bench.remarks.push(hostile.to_owned());
+        bench.series.iter_mut().for_each(|window| (window.acknowledged, window.failed) = (u64::MAX, u64::MAX));
+        bench.series.push(Window { at_ms: u64::MAX, length_ms: u64::MAX, ..bench.series[0] });
+        bench.thresholds[0].value = hostile.to_owned();
+        bench.advice = Some(hostile.to_owned());
+        let one = read("b", &serde_json::to_vec(&bench).unwrap()).unwrap();
+        let told = text(one[0].bench.as_ref().unwrap());
+        assert!(!told.contains('\u{1b}') && !told.contains("\nb"), "{told}");
+        assert!(told.contains(&format!("{} (CONTENDED", u64::MAX)), "{told}");
+        assert!(page(&one).contains("<svg"));
+
+        let run = RUN.replace("\"unknown\": 10", &format!("\"unknown\": {}", u64::MAX));
+        let run = run.replace("890}", &format!("{}}}", u64::MAX)).replace("\"atomic\"", r#""a\u001b[2J""#);
+        let both = read("c", format!(r#"{{"runs": [{run}, {run}]}}"#).as_bytes()).unwrap();
+        assert_eq!((both[0].figures.requests, both[0].figures.failed), (u64::MAX, u64::MAX));
+        let told = comparison(&both, Form::Text);
+        assert!(!told.contains('\u{1b}') && told.contains("a?[2J"), "{told}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use super::text::found;
 use super::{Bench, BenchVerdict, Exhibit, Schedule, diff};
 use crate::recorder::Latency;
-use crate::report::counted;
 use crate::report::text::{millis, witness};
+use crate::report::{cost, counted};
 use crate::verdict::Verdict;
 
 mod chart;
@@ -62,6 +62,7 @@ fn single(bench: &Bench) -> String {
     }
     out += &bench.verdict.as_ref().map_or_else(String::new, verdict);
     out += &tiles(bench);
+    out += &list(&bench.remarks);
     let exhibits = [Exhibit::of(String::new(), bench.clone())];
     for (heading, chart) in [
         ("Latency spectrum", charts::spectrum(&exhibits)),
@@ -87,8 +88,8 @@ fn compared(exhibits: &[Exhibit]) -> String {
     let mut tables = table(3, &diff::COLUMNS, diff::rows(exhibits));
     let costs = diff::cost_rows(exhibits);
     if !costs.is_empty() {
-        tables += "<p class=\"soft\">Per acknowledged deduction</p>";
-        tables += &table(1, &diff::COST_COLUMNS, costs);
+        let _ = write!(tables, "<p class=\"soft\">{}</p>", cost::CAPTION);
+        tables += &table(1, &cost::COLUMNS, costs);
     }
     let mut out = section("Figures", &(tables + &list(&diff::remarks(exhibits))));
     if exhibits.iter().all(|exhibit| exhibit.bench.is_none()) {
@@ -136,7 +137,7 @@ fn verdict(judged: &BenchVerdict) -> String {
 fn tiles(bench: &Bench) -> String {
     let in_ms = |micros| format!("{} ms", millis(micros));
     let mut tiles = vec![
-        ("answers per second", grouped(&format!("{:.0}", bench.throughput_per_s))),
+        ("acknowledged per second", grouped(&format!("{:.0}", bench.acknowledged_per_s))),
         ("p50", in_ms(bench.latency_us.p50)),
         ("p99", in_ms(bench.latency_us.p99)),
         ("max", in_ms(bench.latency_us.max)),
@@ -171,7 +172,7 @@ fn figures(bench: &Bench) -> String {
     let mut counts = vec![
         ("requests", bench.requests.to_string()),
         ("acknowledged", bench.acknowledged.to_string()),
-        ("acknowledged per second", format!("{:.0}", bench.acknowledged_per_s)),
+        ("answered per second, refusals included", format!("{:.0}", bench.throughput_per_s)),
         ("unknown", bench.unknown.to_string()),
         ("repeated after an outage", bench.outage_retries.to_string()),
     ];
@@ -197,12 +198,13 @@ fn cost_card(bench: &Bench) -> String {
     let costs = diff::cost_rows(&exhibit);
     let mut card = String::new();
     if !costs.is_empty() {
-        card += &table(1, &diff::COST_COLUMNS, costs);
+        let _ = write!(card, "<p class=\"soft\">{}</p>", cost::CAPTION);
+        card += &table(1, &cost::COLUMNS, costs);
     }
     if let Some(advice) = &bench.advice {
         let _ = write!(card, "<p>{}</p>", escaped(advice));
     }
-    if card.is_empty() { card } else { section("Cost per acknowledged deduction", &card) }
+    if card.is_empty() { card } else { section("Cost", &card) }
 }
 
 fn section(heading: &str, body: &str) -> String {

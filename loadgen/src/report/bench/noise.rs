@@ -31,9 +31,9 @@ pub(super) fn rates(bench: &Bench) -> Vec<f64> {
     bench.whole_windows().map(Window::acknowledged_per_s).collect()
 }
 
-/// The p99 of each window, in microseconds.
+/// The p99 of each window, in microseconds; of one in which nothing was decided there is none.
 pub(super) fn tails(bench: &Bench) -> Vec<f64> {
-    bench.whole_windows().map(|window| window.p99_us as f64).collect()
+    bench.whole_windows().filter(|window| window.max_us > 0).map(|window| window.p99_us as f64).collect()
 }
 
 /// Compares two samples.
@@ -110,10 +110,14 @@ mod tests {
     fn few_windows_tell_nothing_and_cut_ones_are_left_out() {
         assert_eq!(difference(&from(0, 7), &from(100, 20)), Difference::TooFewWindows);
         let mut series: Vec<Window> = (0..8).map(|second| window(second, 100)).collect();
-        series.push(Window { length_ms: 20, acknowledged: 1, ..window(8, 0) });
+        // What was in flight at the end comes in; the calls run dry.
+        series.push(Window { length_ms: 900, acknowledged: 1, ..window(8, 0) });
         let bench = Bench { series, ..closed() };
         assert_eq!(rates(&bench), [100.0; 8]);
         assert_eq!(tails(&bench).len(), 8);
+        let mut stalled = bench.clone();
+        stalled.series[3] = Window { p50_us: 0, p99_us: 0, max_us: 0, ..window(3, 0) };
+        assert_eq!((rates(&stalled).len(), tails(&stalled).len()), (8, 7));
         assert!(rates(&Bench { series: vec![], ..closed() }).is_empty());
     }
 }

@@ -53,6 +53,7 @@ pub(crate) fn closed() -> Bench {
         attempts: 98_990,
         outage_retries: 0,
         cost: Some(Cost { round_trips: 0.12, commits: 0.02, lock_held_us: 31.5, attempts: 1.0 }),
+        remarks: vec!["some calls had no known outcome".to_owned()],
         advice: Some("one hot account: batched suits it".to_owned()),
         thresholds: vec![Checked { expression: "p99<20ms".to_owned(), value: "12.3ms".to_owned(), passed: true }],
         verdict: Some(judged()),

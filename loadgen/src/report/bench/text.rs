@@ -34,7 +34,8 @@ pub fn text(bench: &Bench) -> String {
 
 fn headline(bench: &Bench) -> String {
     let stopped = if bench.interrupted { " (partial: stopped before its end)" } else { "" };
-    let figure = format!("{:.0}/s", bench.throughput_per_s);
+    // Refusals are answered fast, and sell nothing.
+    let figure = format!("{:.0} acknowledged/s", bench.acknowledged_per_s);
     let of = format!("{} on {}", bench.subject(), bench.store);
     match &bench.verdict {
         None => format!("{figure}  {of}{stopped}"),
@@ -58,13 +59,14 @@ fn figures(bench: &Bench) -> Vec<(&'static str, String)> {
     let mut figures = vec![
         ("measured", format!("{} in {:.2} s", counted(bench.requests, "operation"), bench.duration_ms as f64 / 1e3)),
         ("acknowledged", format!("{}, {:.1} per second", bench.acknowledged, bench.acknowledged_per_s)),
+        ("answered", format!("{:.1} per second, refusals included", bench.throughput_per_s)),
         ("failed", with_reasons(bench)),
         ("unknown", bench.unknown.to_string()),
         ("latency", percentiles(&bench.latency_us)),
     ];
     if bench.methods.len() > 1 {
         let of_method = |(method, figures): (&super::Method, &super::MethodFigures)| {
-            (method.name(), format!("{:.0}/s, {}", figures.throughput_per_s, percentiles(&figures.latency_us)))
+            (method.name(), format!("{:.0} answers/s, {}", figures.throughput_per_s, percentiles(&figures.latency_us)))
         };
         figures.extend(bench.methods.iter().map(of_method));
     }
@@ -121,7 +123,7 @@ fn percentiles(latency: &Latency) -> String {
 }
 
 fn remarks(bench: &Bench) -> Vec<String> {
-    let mut remarks = Vec::new();
+    let mut remarks = bench.remarks.clone();
     if let Some(judged) = &bench.verdict {
         // One per overwriter, because a write far behind the others destroys dozens, all with the same words.
         let mut shown = judged.lost_updates.clone();
@@ -154,7 +156,9 @@ mod tests {
     fn tells_figures_verdict_and_thresholds() {
         let told = text(&closed());
         for part in [
-            "9998/s  CLEAN  batched on mariadb: every acknowledged deduction is in the balances\n",
+            "9899 acknowledged/s  CLEAN  batched on mariadb: every acknowledged deduction is in the balances\n",
+            "answered        9998.0 per second, refusals included\n",
+            "  some calls had no known outcome\n",
             "failed          1000 (CONTENDED 10, INSUFFICIENT_BALANCE 990)\n",
             "latency         p50 1.0 ms, p90 5.0 ms, p99 12.3 ms, p99.9 19.0 ms, max 25.0 ms\n",
             "threshold passed: p99<20ms, measured 12.3ms\n",
@@ -165,6 +169,13 @@ mod tests {
         assert!(!told.contains("schedule") && !told.contains("--from-user"), "{told}");
         let many = Bench { accounts: 10, ..closed() };
         assert!(text(&many).contains("--from-user 42 --accounts 10 uses them again"));
+    }
+
+    #[test]
+    fn refusals_are_no_headline() {
+        // Answered fast, and nothing sold.
+        let refused = Bench { acknowledged: 0, acknowledged_per_s: 0.0, throughput_per_s: 1_753.0, ..closed() };
+        assert!(text(&refused).starts_with("0 acknowledged/s  CLEAN"), "{}", text(&refused));
     }
 
     #[test]

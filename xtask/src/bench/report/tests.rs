@@ -1,10 +1,11 @@
 //! From samples to ratios: the right two cases, round by round, against the right aim.
 
+use zbl_client::Guarantee;
+
 use super::*;
 
-/// A strategy, as `loadgen compare` tells of it.
-pub(crate) fn strategy(name: &str, guarantee: &str) -> Strategy {
-    serde_json::from_value(serde_json::json!({ "strategy": name, "guarantee": guarantee })).unwrap()
+pub(crate) fn strategy(name: &str, guarantee: Guarantee) -> Strategy {
+    Strategy { name: name.into(), guarantee }
 }
 
 pub(crate) fn database(name: &str) -> Description {
@@ -21,20 +22,26 @@ fn p99s(p99s: &[f64]) -> Vec<Sample> {
     p99s.iter().map(|ms| Sample::from([(Metric::RatePerS, 500.0), (Metric::P99Ms, *ms)])).collect()
 }
 
+fn watched(watched: &[f64]) -> Vec<Sample> {
+    let seen = [(Metric::SpansSeen, 9_000.0), (Metric::EventsMissed, 1_200.0)];
+    rates(watched).into_iter().map(|sample| sample.into_iter().chain(seen).collect()).collect()
+}
+
 /// Two rounds; in the second everything is half as fast.
 pub(crate) fn samples() -> Samples {
-    let always = |name| strategy(name, "ALWAYS");
+    let always = |name| strategy(name, Guarantee::Always);
     let half = |name, peak: &str| Case::HalfPeak(always(name), peak.into());
     Samples::from([
         (Case::Health, rates(&[20_000.0, 10_000.0])),
         (Case::Foreign(Tool::H2load), rates(&[25_000.0, 12_500.0])),
-        (Case::Hot(strategy("none", "LOSES_UPDATES")), rates(&[9_000.0, 4_500.0])),
+        (Case::Hot(strategy("none", Guarantee::LosesUpdates)), rates(&[9_000.0, 4_500.0])),
         (Case::Hot(always(PESSIMISTIC)), rates(&[1_000.0, 500.0])),
         (Case::Hot(always(ATOMIC)), rates(&[1_500.0, 750.0])),
         (Case::Hot(always("atomic_one_trip")), rates(&[2_000.0, 1_000.0])),
         (Case::Hot(always(BATCHED)), rates(&[12_000.0, 6_000.0])),
         (Case::Streamed(always(BATCHED)), rates(&[30_000.0, 15_000.0])),
-        (Case::Watched(always(BATCHED)), rates(&[11_400.0, 5_700.0])),
+        (Case::Many(always(BATCHED)), rates(&[15_000.0, 7_500.0])),
+        (Case::Watched(always(BATCHED)), watched(&[11_400.0, 5_700.0])),
         (Case::Spread(always(ATOMIC), UNIFORM), rates(&[4_000.0, 2_000.0])),
         (Case::Spread(always(BATCHED), UNIFORM), rates(&[8_000.0, 4_000.0])),
         (Case::Spread(always(BATCHED), FEW), rates(&[8_000.0, 4_000.0])),
@@ -55,8 +62,10 @@ fn ratios_are_of_the_cases_they_name() {
         ("hot: batched ÷ pessimistic", 12.0, Some(true)),
         ("hot: batched ÷ no-op ceiling", 0.6, Some(false)),
         ("uniform: batched ÷ atomic", 2.0, Some(false)),
-        ("DeductStream ÷ unary", 2.5, Some(true)),
-        ("DeductStream ÷ pessimistic", 30.0, Some(true)),
+        // With as many in flight on either side.
+        ("DeductStream ÷ unary batched, 2048 in flight each", 2.0, Some(true)),
+        ("DeductStream (2048 in flight) ÷ pessimistic (256)", 30.0, Some(true)),
+        ("unary batched, 2048 in flight ÷ 256", 1.25, None),
         ("half the peak of batched", 0.0125, Some(true)),
         ("watched", 0.95, Some(false)),
         ("10⁶ accounts", 0.75, Some(false)),
@@ -95,7 +104,7 @@ fn what_was_not_measured_has_no_ratio_and_reaches_nothing() {
 
 #[test]
 fn the_report_keeps_the_order_of_the_cases_and_leaves_out_what_failed() {
-    let batched = strategy(BATCHED, "ALWAYS");
+    let batched = strategy(BATCHED, Guarantee::Always);
     let order = [Case::Hot(batched.clone()), Case::Foreign(Tool::Ghz), Case::Health];
     let measured = Measured::new(database("MariaDB 10.11.19"), &order, &samples());
     let names: Vec<&str> = measured.cases.iter().map(|case| case.case.as_str()).collect();

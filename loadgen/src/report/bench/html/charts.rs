@@ -58,9 +58,8 @@ pub(super) fn throughput(exhibits: &[Exhibit]) -> Chart<'static> {
 
 /// Percentiles of latency, window by window: the p99 of each of several results, or p50 and p99 of one.
 pub(super) fn latency(exhibits: &[Exhibit]) -> Chart<'static> {
-    // A window without operations has no latency, least of all a good one.
-    let measured =
-        |window: &Window, micros: u64| (window.acknowledged + window.failed > 0).then_some(micros as f64 / 1e3);
+    // A window in which nothing was decided has no latency, least of all a good one.
+    let measured = |window: &Window, micros: u64| (window.max_us > 0).then_some(micros as f64 / 1e3);
     let told = |millis: f64| format!("{millis} ms");
     let p99 = |window: &Window| measured(window, window.p99_us);
     let mut lines: Vec<Line> = benches(exhibits).map(|(label, bench)| over_time(label, bench, p99, told)).collect();
@@ -72,8 +71,9 @@ pub(super) fn latency(exhibits: &[Exhibit]) -> Chart<'static> {
 }
 
 fn timed(title: &'static str, unit: &str, exhibits: &[Exhibit], lines: Vec<Line>) -> Chart<'static> {
-    let ends =
-        benches(exhibits).filter_map(|(_, bench)| bench.whole_windows().last()).map(|last| last.at_ms + last.length_ms);
+    let ends = benches(exhibits)
+        .filter_map(|(_, bench)| bench.whole_windows().last())
+        .map(|last| last.at_ms.saturating_add(last.length_ms));
     let seconds = ends.max().unwrap_or(0) as f64 / 1e3;
     Chart { title, x: Axis::from_zero("seconds", seconds), y: Axis::beyond(unit, highest(&lines)), lines }
 }
@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn an_empty_window_has_no_latency_and_a_throughput_of_zero() {
-        let series = vec![window(0, 100), window(1, 0), window(2, 100)];
+        let empty = Window { p50_us: 0, p99_us: 0, max_us: 0, ..window(1, 0) };
+        let series = vec![window(0, 100), empty, window(2, 100)];
         let one = [exhibit("a", Bench { series, ..closed() })];
         let figures =
             |chart: Chart<'_>, line: usize| chart.lines[line].points.iter().map(|point| point.y).collect::<Vec<_>>();
