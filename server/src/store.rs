@@ -97,6 +97,9 @@ pub struct BlindWrite {
 /// told with what is omitted.
 pub const OVERTAKEN_LIMIT: usize = 16;
 
+/// How many may run apart, each with a connection of its own: as many as fsyncs usefully overlap.
+pub const APART: usize = 4;
+
 /// Why a store did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -176,7 +179,7 @@ pub trait Store: Send + Sync + 'static {
     /// neither a connection nor a lock.
     fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
 
-    /// The same on one of a few connections kept for those who run apart from everybody else, on a thread of their own: a
+    /// The same on one of the [`APART`] connections kept for those who run apart from everybody else, on a thread of their own: a
     /// connection belongs to the thread that it was made on.
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
         self.transaction(isolation)

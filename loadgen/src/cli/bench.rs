@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::sync::watch;
 use zbl_client::{AddressError, Client, Money};
 use zbl_loadgen::attack::Stop;
+use zbl_loadgen::bench::plan::MAX_SEED;
 use zbl_loadgen::bench::threshold::Threshold;
 use zbl_loadgen::bench::{self, Length, Plan, Transport};
 use zbl_loadgen::expectation::{Conclusion, Expectation};
@@ -25,9 +26,6 @@ const WARMUP: &str = "2s";
 
 /// Long enough for ten windows, which is what comparing two runs takes.
 const DURATION: Duration = Duration::from_secs(10);
-
-/// The largest seed: programs that read all JSON numbers as floats keep it, and it can be given again.
-const MAX_SEED: u64 = (1 << 53) - 1;
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {

@@ -22,16 +22,13 @@ use self::{
     pool::{Lease, Pool},
     transaction::MysqlTransaction,
 };
-use super::{Error, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work, statements};
+use super::{APART, Error, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work, statements};
 use crate::account::{Entry, State};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
 
 /// How long one of several servers that start together waits for another's migration, seconds.
 const MIGRATION_LOCK_S: u32 = 60;
-
-/// Connections of those who run apart: one for each committer of batches.
-const APART: u32 = 4;
 
 /// MySQL commits each CREATE by itself, so both can be.
 const TABLES_TAKEN: &str = "; either the database is another application's (give the service one of its own), or a first \
@@ -89,7 +86,7 @@ impl MysqlStore {
         let opts = Opts::from_url(url).map_err(|error| Error::Down(format!("database URL: {error}")))?;
         let database = opts.db_name().unwrap_or_default().to_owned();
         let pool = Pool::new(opts.clone(), limits)?;
-        let apart = Pool::new(opts, &Limits { pool_size: APART, ..*limits })?;
+        let apart = Pool::new(opts, &Limits { pool_size: APART as u32, ..*limits })?;
         let mut connection = pool.dedicated().await?;
         let version = scalar(&mut connection, "SELECT VERSION() AS value").await?;
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };

@@ -54,8 +54,8 @@ pub(super) const ROW: Row = Row {
     },
 };
 
-/// Committers, among which accounts are divided so that each keeps its order: as many as fsyncs usefully overlap.
-const COMMITTERS: usize = 4;
+/// Committers, among which accounts are divided so that each keeps its order.
+const COMMITTERS: usize = store::APART;
 
 /// Changes that may wait for one committer: a few of the largest batches. Beyond it the answer is OVERLOADED.
 const QUEUE_LENGTH: usize = 4 * committer::BATCH_MOST;
