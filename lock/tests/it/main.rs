@@ -1,0 +1,1 @@
+//! The lock against real Redis servers.
