@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::watch,
 };
 use tonic::{
     server::NamedService,
@@ -29,7 +29,7 @@ use crate::{
     http,
     ledger::{self, Ledger},
     listeners::{Addresses, Listeners},
-    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Schedules, Watch, note_deadline},
+    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -183,15 +183,9 @@ impl App {
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
-        let lab = Lab {
-            ledger: Arc::clone(&self.ledger),
-            instance: self.config.instance.clone(),
-            own_address: reachable(bound.grpc),
-            started: self.started,
-            stopping: stopping.clone(),
-            attacks: Arc::new(Semaphore::new(1)),
-            schedules: Schedules::default(),
-        };
+        let own_address = reachable(bound.grpc);
+        let (ledger, instance) = (Arc::clone(&self.ledger), self.config.instance.clone());
+        let lab = Lab::new(ledger, instance, own_address, self.started, stopping.clone());
         let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), watch)),

@@ -13,7 +13,7 @@ mod timeline;
 pub use self::{
     account::AccountRpc,
     facade::router as facade,
-    lab::{Lab, LabAccess, LabRpc, Schedules},
+    lab::{Lab, LabAccess, LabRpc},
     timeline::Watch,
 };
 pub(crate) use self::{

@@ -220,6 +220,20 @@ fn state(state: account::State) -> v1::State {
     v1::State { balance: state.balance.to_string(), version: state.version }
 }
 
+pub(super) fn given_phase(phase: v1::Phase) -> Result<Phase, Invalid> {
+    Ok(match phase {
+        v1::Phase::LockWait => Phase::LockWait,
+        v1::Phase::Read => Phase::Read,
+        v1::Phase::Compute => Phase::Compute,
+        v1::Phase::Write => Phase::Write,
+        v1::Phase::Commit => Phase::Commit,
+        v1::Phase::Unspecified => {
+            let description = "say before which phase: PHASE_LOCK_WAIT, PHASE_READ, … PHASE_COMMIT".to_owned();
+            return Err(Invalid { field: "phase", reason: InvalidReason::Schedule, description });
+        }
+    })
+}
+
 pub(super) const fn phase(phase: Phase) -> v1::Phase {
     match phase {
         Phase::LockWait => v1::Phase::LockWait,

@@ -2,6 +2,7 @@
 
 mod access;
 mod attack;
+mod hold;
 mod schedule;
 mod snapshot;
 
@@ -17,7 +18,8 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 use zbl_proto::v1::{self, lab_service_server::LabService};
 
-pub use self::{access::LabAccess, schedule::Schedules};
+use self::schedule::Schedules;
+pub use self::access::LabAccess;
 use super::{account::answer, convert, deadline::within, status::status};
 use crate::{error::Error, ledger::Ledger};
 
@@ -33,19 +35,43 @@ pub struct LabRpc {
 /// What the lab's calls work with.
 pub struct Lab {
     /// The service under attack.
-    pub ledger: Arc<Ledger>,
+    ledger: Arc<Ledger>,
     /// The instance's name.
-    pub instance: String,
+    instance: String,
     /// Where this server answers: attacks go through the network like any client's calls.
-    pub own_address: SocketAddr,
+    own_address: SocketAddr,
     /// When the server was started.
-    pub started: Instant,
+    started: Instant,
     /// Becomes true when the server is to stop; streams end then.
-    pub stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
     /// One attack at a time: two would measure each other.
-    pub attacks: Arc<Semaphore>,
+    attacks: Arc<Semaphore>,
     /// The schedule being played.
-    pub schedules: Schedules,
+    schedules: Schedules,
+    /// Room for operations that are held.
+    holds: Arc<Semaphore>,
+}
+
+impl Lab {
+    /// A lab with nothing under way in it.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        instance: String,
+        own_address: SocketAddr,
+        started: Instant,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            ledger,
+            instance,
+            own_address,
+            started,
+            stopping,
+            attacks: Arc::new(Semaphore::new(1)),
+            schedules: Schedules::default(),
+            holds: Arc::new(Semaphore::new(hold::HOLDS_MOST)),
+        }
+    }
 }
 
 impl LabRpc {
@@ -82,6 +108,17 @@ impl LabService for LabRpc {
             request_id: request_id.to_string(),
         };
         Ok(answer(message, reset.replayed))
+    }
+
+    type HoldOperationStream = Answers<v1::HoldOperationResponse>;
+
+    async fn hold_operation(
+        &self,
+        request: Request<v1::HoldOperationRequest>,
+    ) -> Result<Response<Self::HoldOperationStream>, Status> {
+        let lab = self.enter(&request)?;
+        let events = hold::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(events)))
     }
 
     type RunAttackStream = Answers<v1::RunAttackResponse>;

@@ -10,6 +10,7 @@ mod costs;
 mod cuts;
 mod explore;
 mod facade;
+mod hold;
 mod idempotency;
 mod lab;
 mod run_schedule;
