@@ -18,6 +18,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
+use zbl_lock::Lock;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
 
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
         mysql::{self, MysqlStore},
         sqlite::SqliteStore,
     },
-    strategy::{self, Workbench},
+    strategy::{self, Locks, Workbench},
     timeline::Timeline,
 };
 
@@ -74,6 +75,9 @@ pub enum Error {
     /// The configured strategy is not in the registry.
     #[error(transparent)]
     Strategy(#[from] strategy::Unknown),
+    /// A lock in Redis cannot be set up as configured.
+    #[error("{0}; see --redis-url, --redlock-urls, --lease and --redis-wait")]
+    Lock(#[from] zbl_lock::Error),
     /// The demo account cannot be opened.
     #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
     DemoAccount(#[source] error::Error),
@@ -167,6 +171,7 @@ impl App {
                 self.ledger.drained().await;
                 Ok(())
             } => served,
+            () = http::count() => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -276,7 +281,8 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let store = open_store(config).await?;
-    let bench = Workbench { store, timeline, gates, compute_delay: config.compute_delay };
+    let locks = locks(config)?;
+    let bench = Workbench { store, timeline, locks, gates, compute_delay: config.compute_delay };
     let limits = ledger::Limits {
         max_attempts: config.max_attempts,
         operation_timeout: config.operation_timeout,
@@ -284,6 +290,23 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
         max_in_flight: MAX_IN_FLIGHT,
     };
     Ok(Arc::new(Ledger::new(Arc::new(bench), limits, default_strategy)))
+}
+
+/// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.
+fn locks(config: &Config) -> Result<Locks, Error> {
+    // Whoever waits is told it between slashes.
+    let instance = config.instance.replace(|c: char| !c.is_ascii_alphanumeric() && !"._:-".contains(c), "-");
+    let settings = |name: &str| zbl_lock::Settings {
+        prefix: config.redis_prefix.clone(),
+        lease: config.lease,
+        wait: config.lease_wait,
+        command: config.redis_wait,
+        ..zbl_lock::Settings::new(name, &instance)
+    };
+    let single = config.redis_url.as_ref().map(|url| Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let urls: Vec<String> = config.redlock_urls.iter().map(|url| url.expose().to_owned()).collect();
+    let redlock = (!urls.is_empty()).then(|| Lock::redlock(&urls, settings(strategy::REDLOCK)));
+    Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {

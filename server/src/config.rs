@@ -6,6 +6,7 @@
 mod database_url;
 mod layers;
 mod parse;
+mod redis_url;
 mod setting;
 mod show;
 
@@ -18,12 +19,13 @@ use clap::ArgMatches;
 pub use self::{
     database_url::DatabaseUrl,
     layers::{ConfigError, Environment, Origin},
+    redis_url::RedisUrl,
     setting::{SETTINGS, Setting, arguments},
     show::{as_json, as_text},
 };
 use self::{
     layers::Layers,
-    parse::{address, choice, filter, name, number, time, whole_seconds},
+    parse::{address, choice, filter, list, name, number, optional, time, whole_seconds},
     setting::*,
 };
 
@@ -49,6 +51,18 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// Where accounts are kept.
     pub database_url: DatabaseUrl,
+    /// The Redis of the locks on one server and of the cache.
+    pub redis_url: Option<RedisUrl>,
+    /// The Redis servers of the lock on several.
+    pub redlock_urls: Vec<RedisUrl>,
+    /// What every key in Redis begins with.
+    pub redis_prefix: String,
+    /// How long a command to a lock in Redis may take.
+    pub redis_wait: Duration,
+    /// How long a lock in Redis outlives its holder.
+    pub lease: Duration,
+    /// How long an attempt may wait for a lock in Redis.
+    pub lease_wait: Duration,
     /// The strategy of requests that name none; the registry decides whether it exists.
     pub strategy: String,
     /// Database connections to keep.
@@ -111,6 +125,16 @@ impl Config {
             grpc_addr,
             http_addr: read.value(&HTTP_ADDR, address)?,
             database_url: read.value(&DATABASE_URL, str::parse)?,
+            redis_url: read.shown(&REDIS_URL, optional(str::parse), |url| {
+                url.as_ref().map_or_else(String::new, RedisUrl::to_string)
+            })?,
+            redlock_urls: read.shown(&REDLOCK_URLS, list(str::parse), |urls: &Vec<RedisUrl>| {
+                urls.iter().map(RedisUrl::to_string).collect::<Vec<_>>().join(",")
+            })?,
+            redis_prefix: read.value(&REDIS_PREFIX, name)?,
+            redis_wait: read.time(&REDIS_WAIT, time(SHORTEST_WAIT))?,
+            lease: read.time(&LEASE, time(SHORTEST_WAIT))?,
+            lease_wait: read.time(&LEASE_WAIT, time(Duration::ZERO))?,
             strategy: read.value(&STRATEGY, name)?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
@@ -152,7 +176,7 @@ impl Reader<'_> {
         setting: &'static Setting,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
-        self.take(setting, parse, T::to_string)
+        self.shown(setting, parse, T::to_string)
     }
 
     fn time(
@@ -160,10 +184,10 @@ impl Reader<'_> {
         setting: &'static Setting,
         parse: impl Fn(&str) -> Result<Duration, String>,
     ) -> Result<Duration, ConfigError> {
-        self.take(setting, parse, |time| humantime::format_duration(*time).to_string())
+        self.shown(setting, parse, |time| humantime::format_duration(*time).to_string())
     }
 
-    fn take<T>(
+    fn shown<T>(
         &mut self,
         setting: &'static Setting,
         parse: impl Fn(&str) -> Result<T, String>,

@@ -29,7 +29,7 @@ use crate::{
     config::{Config, DatabaseUrl},
     listeners::{BindError, Listeners},
     shutdown::Shutdown,
-    strategy::{Guarantee, REGISTRY},
+    strategy::{Guarantee, Row},
     timeline::Timeline,
 };
 
@@ -120,6 +120,7 @@ impl Demo {
         let listeners = self.listen().await?;
         let addresses = listeners.addresses()?;
         let app = App::open(self.config.clone()).await?;
+        let strategies = app.ledger().strategies().filter(|(_, lacks)| lacks.is_none()).map(|(row, _)| row).collect();
         let (store, timeline) = (app.store_name(), Arc::clone(&app.ledger().bench().timeline));
         let (stop_server, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(app.serve(listeners, async { _ = stopped.await }));
@@ -131,7 +132,7 @@ impl Demo {
             stopper.stop();
         });
         let stage =
-            Stage { clients: clients(addresses.grpc)?, timeline, stop, compute_delay: self.config.compute_delay };
+            Stage { clients: clients(addresses.grpc)?, strategies, timeline, stop, compute_delay: self.config.compute_delay };
         let shown = tokio::select! {
             shown = stage.perform(store) => shown,
             Ok(()) = insisted => Err(Error::Interrupted),
@@ -199,6 +200,8 @@ fn clients(address: SocketAddr) -> Result<Vec<Client>, AddressError> {
 /// Everything the attacks need.
 struct Stage {
     clients: Vec<Client>,
+    /// Those that have what they need.
+    strategies: Vec<&'static Row>,
     timeline: Arc<Timeline>,
     stop: Stop,
     compute_delay: std::time::Duration,
@@ -208,7 +211,7 @@ impl Stage {
     async fn perform(&self, store: &str) -> Result<Vec<Report>, Error> {
         write!(io::stdout().lock(), "{}", story::opening(store, self.compute_delay))?;
         let mut runs: Vec<Report> = Vec::new();
-        for row in REGISTRY {
+        for row in &self.strategies {
             let report = self.attack(row.name).await?;
             if row.guarantee == Guarantee::LosesUpdates {
                 let picture = story::picture(&self.timeline, &report);

@@ -35,9 +35,14 @@ pub enum Error {
     /// More work than the bounds allow. Nothing was changed.
     #[error("overloaded: {0}")]
     Overloaded(String),
-    /// The database cannot be reached, or was lost before anything was committed. Nothing was changed.
-    #[error("the database is not reachable: {0}")]
-    BackendDown(String),
+    /// A server that is needed cannot be reached, or was lost before anything was committed. Nothing was changed.
+    #[error("{backend} is not reachable: {reason}")]
+    BackendDown {
+        /// Which one.
+        backend: Backend,
+        /// What it, or its driver, says.
+        reason: String,
+    },
     /// The request may or may not have been applied; GetDeduction with `resolve` tells.
     #[error("the outcome is unknown: {reason}; ask GetDeduction with resolve=true")]
     OutcomeUnknown {
@@ -55,6 +60,38 @@ pub enum Error {
     /// Something that cannot happen did. The effect is unknown.
     #[error("bug: {0}")]
     Bug(String),
+}
+
+/// A server that the service needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Where accounts are kept.
+    Database,
+    /// Redis, for strategies that lock in it.
+    LockServer,
+    /// The account service that the lab attacks: this one, through its own port.
+    Service,
+}
+
+impl Backend {
+    /// Its name in error metadata.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::LockServer => "redis",
+            Self::Service => "service",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Database => "the database",
+            Self::LockServer => "Redis",
+            Self::Service => "the account service",
+        })
+    }
 }
 
 /// Why an outcome is unknown.

@@ -1,7 +1,8 @@
-//! The HTTP port: is the process up, is it ready, and the JSON facade. Refuses to judge readiness; the caller's
+//! The HTTP port: is the process up, is it ready, what has it counted, and the JSON facade. Refuses to judge readiness; the caller's
 //! check does, within a time limit.
 
 pub(crate) mod envelope;
+mod metrics;
 
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use axum::{
 use tokio::time::timeout;
 
 use self::envelope::refusal;
+pub use self::metrics::count;
 
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not) and the `facade`'s routes;
+/// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` and the
+/// `facade`'s routes;
 /// anything else is a JSON 404.
 pub fn router<C, F>(check: C, facade: Router) -> Router
 where
@@ -28,6 +31,7 @@ where
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(async move || readiness(check()).await))
+        .route("/metrics", get(metrics::metrics))
         .merge(facade)
         .fallback(async |uri: Uri| refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path())))
         .method_not_allowed_fallback(async || {

@@ -31,7 +31,7 @@ pub use self::{
 };
 use crate::{
     account::{Change, Receipt},
-    error::{Error, UnknownCause},
+    error::{Backend, Error, UnknownCause},
     gate::Point,
     store::{self, LockWaits},
     strategy::{Batches, Claim, Failure, Operation, REGISTRY, Row, Strategy, Workbench},
@@ -158,13 +158,17 @@ impl Ledger {
         }
     }
 
-    /// How many operations wait for a lock right now, in this process and in the database: for the lab.
+    /// How many operations wait for a lock right now, in this process, in Redis and in the database: for the lab.
     ///
     /// # Errors
-    /// [`Error::BackendDown`] and its like when the database cannot be asked.
+    /// [`Error::BackendDown`] and its like when the database or Redis cannot be asked.
     pub async fn lock_waits(&self) -> Result<LockWaits, Error> {
         let waits = self.bench.store.lock_waits().await.map_err(backend)?;
-        Ok(LockWaits { here: self.waiting() as u64 + waits.here, ..waits })
+        let in_redis = self.bench.locks.waiting().await.map_err(|failure| Error::BackendDown {
+            backend: Backend::LockServer,
+            reason: failure.to_string(),
+        })?;
+        Ok(LockWaits { here: (self.waiting() + in_redis) as u64 + waits.here, ..waits })
     }
 
     /// How many links to us the database has: for the lab. `None` where there are no links.
@@ -300,10 +304,16 @@ impl Ledger {
             Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into(), until).await),
             Failure::RefusedForGood(refusal) => Next::End(Err(refusal.into())),
             Failure::Withdrawn => Next::End(Err(Error::Expired)),
-            Failure::Overtaken(reason) => contended(reason.to_owned()),
+            Failure::Overtaken(reason) | Failure::Fenced(reason) => contended(reason.to_owned()),
+            Failure::LeaseLost(reason) | Failure::LockHeld(reason) => contended(reason),
+            // The database can still tell a repeat of what was applied.
+            Failure::LockServerDown(reason) => {
+                let down = Error::BackendDown { backend: Backend::LockServer, reason };
+                Next::End(self.first_known(change, down, until).await)
+            }
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
-            Failure::Store(Store::Lost(reason)) => Next::Again(Error::BackendDown(reason)),
+            Failure::Store(Store::Lost(reason)) => Next::Again(database_down(reason)),
             // The request id is there, or another writer took the version.
             Failure::Store(Store::Duplicate(reason)) => match self.repeated(change, until).await {
                 Ok(Some(receipt)) => Next::End(Ok(receipt)),
@@ -334,7 +344,7 @@ impl Ledger {
                 let receipt = change.receipt_of(entry).map(|receipt| Receipt { attempts, ..receipt });
                 Next::End(receipt.map_err(Error::from))
             }
-            Ok(None) => Next::Again(Error::BackendDown(reason)),
+            Ok(None) => Next::Again(database_down(reason)),
             Err(_) => {
                 let reason = format!("{reason}; and it could not be looked up within {:?}", self.limits.settle_timeout);
                 Next::End(Err(Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost }))
@@ -359,14 +369,16 @@ async fn attempt_and_settle<F>(strategy: &dyn Strategy, operation: &Operation, a
 where
     F: Future<Output = Next>,
 {
-    let _guard = match strategy.guard(operation).await {
-        Ok(guard) => guard,
+    let held = match strategy.guard(operation).await {
+        Ok(held) => held,
         Err(failure) => return after(failure).await,
     };
-    match strategy.attempt(operation).await {
+    let next = match strategy.attempt(operation, &*held).await {
         Ok(receipt) => Next::End(Ok(receipt)),
         Err(failure) => after(failure).await,
-    }
+    };
+    held.release().await;
+    next
 }
 
 /// What a store's failure outside a commit means for the caller: nothing was changed.
@@ -374,10 +386,14 @@ fn backend(error: store::Error) -> Error {
     match error {
         store::Error::Contended(reason) => Error::Contended { attempts: 1, reason },
         store::Error::Exhausted(reason) => Error::Overloaded(reason),
-        store::Error::Lost(reason) | store::Error::Down(reason) => Error::BackendDown(reason),
+        store::Error::Lost(reason) | store::Error::Down(reason) => database_down(reason),
         store::Error::CommitLost(reason) => Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost },
         store::Error::Duplicate(reason) | store::Error::Unexpected(reason) => Error::Bug(reason),
     }
+}
+
+const fn database_down(reason: String) -> Error {
+    Error::BackendDown { backend: Backend::Database, reason }
 }
 
 /// Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", 2015).

@@ -69,6 +69,17 @@ impl Matched {
     }
 }
 
+/// What a reader finds who claims an account for its fencing token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FencedRead {
+    /// Whether the token was newer than any before, so that from now on nobody writes under an older one.
+    pub claimed: Matched,
+    /// The newest token claimed by now; it can have grown since the claim.
+    pub fence: i64,
+    /// Balance and version.
+    pub state: State,
+}
+
 /// An entry that a write has just cut off: it came after what the write had read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overtaken {
@@ -163,6 +174,14 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn read(&self, user_id: i64) -> Result<Option<State>>;
 
+    /// Claims the account for a fencing token, where no newer one has claimed it, and then reads: two statements, each
+    /// in a transaction of its own, because a claim whose transaction stayed open would be a row lock. `None`: no such
+    /// account.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`; the claim may have been made.
+    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>>;
+
     /// The entry journaled under a request id, without a lock: absence proves nothing.
     ///
     /// # Errors
@@ -227,6 +246,10 @@ pub trait Transaction: Send {
 
     /// Sets the balance where the version still is what was read, and moves it on. Takes X.
     async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched>;
+
+    /// Sets the balance where no newer fencing token has claimed the account since `token` did, and moves the version on.
+    /// Takes X.
+    async fn write_if_fence(&mut self, user_id: i64, balance: Money, token: i64) -> Result<Matched>;
 
     /// Adds `delta` where the balance lies within `applicable` (both ends included), and moves the version on. Takes X.
     async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched>;

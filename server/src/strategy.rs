@@ -9,11 +9,15 @@ mod atomic;
 mod atomic_three_trips;
 mod batched;
 mod claim;
+mod lease;
 mod mutex;
 mod none;
 mod operation;
 mod optimistic;
 mod pessimistic;
+mod redis_lock;
+mod redis_lock_fenced;
+mod redlock;
 mod serializable;
 
 use std::{sync::Arc, time::Duration};
@@ -22,6 +26,7 @@ use async_trait::async_trait;
 
 pub use self::{
     claim::Claim,
+    lease::{Locks, REDLOCK, SINGLE},
     operation::{Operation, Workbench},
 };
 use crate::{
@@ -66,6 +71,18 @@ pub enum Failure {
     /// Another writer came first.
     #[error("{0}")]
     Overtaken(&'static str),
+    /// A newer fencing token was claimed for the account.
+    #[error("{0}")]
+    Fenced(&'static str),
+    /// The lease ended while it was needed.
+    #[error("{0}")]
+    LeaseLost(String),
+    /// Somebody else held the lock for as long as we wait.
+    #[error("{0}")]
+    LockHeld(String),
+    /// The lock server cannot be reached, or too few of several.
+    #[error("{0}")]
+    LockServerDown(String),
     /// Its caller gave it up before it was begun.
     #[error("withdrawn by its caller")]
     Withdrawn,
@@ -81,21 +98,45 @@ impl Failure {
             Self::Refused(_) | Self::RefusedForGood(_) => "REFUSED",
             Self::Overtaken(_) => "OVERTAKEN",
             Self::Withdrawn => "WITHDRAWN",
-            Self::Store(store::Error::Contended(_)) => "CONTENDED",
+            Self::Fenced(_) => "FENCED",
+            Self::LeaseLost(_) => "LEASE_LOST",
+            Self::LockHeld(_) | Self::Store(store::Error::Contended(_)) => "CONTENDED",
             Self::Store(store::Error::Duplicate(_)) => "DUPLICATE",
             Self::Store(store::Error::Lost(_) | store::Error::CommitLost(_)) => "LINK_LOST",
-            Self::Store(store::Error::Down(_)) => "BACKEND_DOWN",
+            Self::LockServerDown(_) | Self::Store(store::Error::Down(_)) => "BACKEND_DOWN",
             Self::Store(store::Error::Exhausted(_)) => "OVERLOADED",
             Self::Store(store::Error::Unexpected(_)) => "UNEXPECTED",
         }
     }
 }
 
-/// What a strategy holds while an operation runs; dropped, it lets the next one in.
-pub type Guard<'a> = Option<Box<dyn Held + 'a>>;
+/// What a strategy holds from before an attempt until its outcome is settled.
+pub type Guard<'a> = Box<dyn Held + 'a>;
 
-/// Something that is held until it is dropped.
-pub trait Held: Send + Sync {}
+/// Something that keeps others out. Dropped without being released, as by a crash, it lets them in when it can.
+#[async_trait]
+pub trait Held: Send + Sync {
+    /// Whether it still does: a lease can be lost while it is held. Asked before a write and before the commit.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseLost`].
+    fn check(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The fencing token that came with it.
+    fn token(&self) -> Option<i64> {
+        None
+    }
+
+    /// Lets the next one in.
+    async fn release(self: Box<Self>) {}
+}
+
+/// Nothing is held.
+struct Unguarded;
+
+impl Held for Unguarded {}
 
 /// What a strategy has committed together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,19 +156,19 @@ pub struct Batches {
 /// A way of keeping concurrent changes apart, or of failing to.
 #[async_trait]
 pub trait Strategy: Send + Sync {
-    /// Makes one attempt, through the phases of `operation`.
+    /// Makes one attempt, through the phases of `operation`, under what [`Self::guard`] returned.
     ///
     /// # Errors
     /// [`Failure`]; unless it is [`store::Error::CommitLost`], nothing was changed.
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure>;
+    async fn attempt(&self, operation: &Operation, held: &dyn Held) -> Result<Receipt, Failure>;
 
-    /// Takes what keeps the other operations of this process out. It is held from before the attempt until its outcome
+    /// Takes what keeps other operations out. It is held from before the attempt until its outcome
     /// is settled: an attempt whose COMMIT lost its link may still commit, and whoever read meanwhile would read stale.
     ///
     /// # Errors
     /// [`Failure`]; nothing was changed.
     async fn guard<'a>(&'a self, _: &Operation) -> Result<Guard<'a>, Failure> {
-        Ok(None)
+        Ok(Box::new(Unguarded))
     }
 
     /// How many operations wait for a lock that this strategy keeps in this process.
@@ -159,7 +200,7 @@ pub struct Row {
     pub build: Build,
 }
 
-/// Every strategy, from the one that loses money to the strictest.
+/// Every strategy, from the one that loses money to the strictest; then those that lock outside the database.
 pub const REGISTRY: &[Row] = &[
     none::ROW,
     mutex::ROW,
@@ -169,6 +210,9 @@ pub const REGISTRY: &[Row] = &[
     atomic_three_trips::ROW,
     serializable::ROW,
     batched::ROW,
+    redis_lock::ROW,
+    redlock::ROW,
+    redis_lock_fenced::ROW,
 ];
 
 /// A name that is not in the registry.

@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, MariaDb, mariadb::find_program};
+use crate::{Error, MariaDb, program::find_program};
 
 /// Names the server to test against, in place of a private one: `mysql://user[:password]@host[:port]/any`. The user
 /// must be allowed to create databases. The tests' databases (`zbl_test_…`) stay there.
@@ -37,7 +37,7 @@ pub fn fresh_database() -> Result<String, Error> {
 /// Runs statements in the database that `url` names; the rows come as [`MariaDb::query`] gives them.
 ///
 /// # Errors
-/// [`Error::Url`], [`Error::ClientMissing`], or [`Error::Sql`] with the server's refusal.
+/// [`Error::Url`], [`Error::Missing`] where there is no client program, or [`Error::Sql`] with the server's refusal.
 pub fn query(url: &str, sql: &str) -> Result<Vec<Vec<String>>, Error> {
     MysqlUrl::parse(url)?.query(sql)
 }
@@ -141,7 +141,9 @@ impl std::fmt::Debug for MysqlUrl {
 
 /// The client program, under either of its names.
 pub(crate) fn find_client() -> Result<PathBuf, Error> {
-    find_program("mariadb").or_else(|| find_program("mysql")).ok_or(Error::ClientMissing)
+    find_program("mariadb")
+        .or_else(|| find_program("mysql"))
+        .ok_or(Error::Missing { what: "`mariadb` or `mysql` client", fix: "apt-get install -y mariadb-client" })
 }
 
 /// Undoes percent-encoding. What is not a valid escape stays as it is.

@@ -7,10 +7,13 @@ use std::{fmt, io, time::Duration};
 /// It can be cloned, because every test that shares a server that did not start is told why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// No MariaDB or MySQL server program was found.
-    ServerMissing,
-    /// No `mariadb` or `mysql` client program was found.
-    ClientMissing,
+    /// A server, or something that a server or a client needs, is not installed.
+    Missing {
+        /// What was looked for.
+        what: &'static str,
+        /// The line that installs it, and what would do in its place.
+        fix: &'static str,
+    },
     /// The operating system refused something.
     System {
         /// What was being done.
@@ -39,6 +42,13 @@ pub enum Error {
         /// What the database said.
         reason: String,
     },
+    /// Redis refused a command.
+    Redis {
+        /// The command.
+        command: String,
+        /// What Redis said.
+        reason: String,
+    },
     /// A text is not a `mysql://` URL.
     Url {
         /// What is wrong with it; the URL itself may hold a password and is not repeated.
@@ -56,17 +66,13 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ServerMissing => f.write_str(
-                "no MariaDB or MySQL server found; run: apt-get install -y mariadb-server \
-                 (or name a running one in ZBL_TEST_MYSQL_URL)",
-            ),
-            Self::ClientMissing => {
-                f.write_str("no `mariadb` or `mysql` client found; run: apt-get install -y mariadb-client")
-            }
+            Self::Missing { what, fix } => write!(f, "no {what} found; run: {fix}"),
             Self::System { doing, reason } => write!(f, "{doing}: {reason}"),
             Self::NotReady { what, output } => write!(f, "{what}; its last output:\n{output}"),
             Self::TimedOut { what, waited } => write!(f, "{what}: not within {waited:?}"),
-            Self::Sql { sql, reason } => write!(f, "`{sql}`: {reason}"),
+            Self::Sql { sql: request, reason } | Self::Redis { command: request, reason } => {
+                write!(f, "`{request}`: {reason}")
+            }
             Self::Url { reason } => write!(f, "not a mysql:// URL (mysql://user[:password]@host[:port]/db): {reason}"),
         }
     }

@@ -65,6 +65,21 @@ impl Leash {
         command
     }
 
+    /// Sends the server a signal, by its name without SIG. A server that was forgotten gets none.
+    pub(crate) fn signal(&self, name: &str) -> Result<(), Error> {
+        let doing = || format!("sending SIG{name} to the server");
+        let pid = fs::read_to_string(self.directory().join("pid")).map_err(Error::system(doing()))?;
+        let pid = pid.trim_end();
+        if pid.is_empty() {
+            return Err(Error::System { doing: doing(), reason: "it does not run".into() });
+        }
+        let kill = Command::new("kill").args([&format!("-{name}"), pid]).output().map_err(Error::system(doing()))?;
+        if kill.status.success() {
+            return Ok(());
+        }
+        Err(Error::System { doing: doing(), reason: String::from_utf8_lossy(&kill.stderr).trim().to_owned() })
+    }
+
     /// Forgets the server that was started: it is dead, and its id may soon be another's.
     pub(crate) fn release(&self) -> Result<(), Error> {
         fs::write(self.directory().join("pid"), "").map_err(Error::system("forgetting a dead server's id"))

@@ -1,5 +1,5 @@
-//! What tests need from outside the project: a private database server, a proxy that cuts its links, a process under
-//! test. It owns starting, killing and cleaning up after them; it knows nothing of accounts, and carries no runtime,
+//! What tests need from outside the project: private servers (MariaDB, Redis), a proxy that cuts a database's links, a
+//! process under test. It owns starting, killing and cleaning up after them; it knows nothing of accounts, and carries no runtime,
 //! so that `xtask` stays quick to build.
 
 mod cut_proxy;
@@ -9,6 +9,8 @@ mod leash;
 mod mariadb;
 mod poll;
 mod process;
+mod program;
+mod redis;
 
 pub use cut_proxy::{Cut, CutProxy, NewConnections};
 pub use database::{MYSQL_URL_VARIABLE, fresh_database, query};
@@ -16,3 +18,4 @@ pub use error::Error;
 pub use mariadb::MariaDb;
 pub use poll::{free_port, poll_until};
 pub use process::Process;
+pub use redis::Redis;

@@ -2,7 +2,7 @@
 //! password. It keeps what a commit promises (every commit is flushed), and nothing of it is left when the test ends.
 
 use std::{
-    env, fs,
+    fs,
     io::Read,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::MetadataExt,
@@ -15,8 +15,9 @@ use std::{
 use crate::{
     Error, Process,
     database::{MysqlUrl, find_client},
-    free_port,
     leash::Leash,
+    poll::on_free_port,
+    program::find_program,
 };
 
 /// An empty data directory is made in under a second; a loaded machine with a slow disk needs more.
@@ -25,12 +26,12 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(60);
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// A server that listens greets at once, unless it is still starting.
 const GREETING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Another process can take the free port before the server does; three times in a row is no accident.
-const START_ATTEMPTS: usize = 3;
-/// Where server programs live that are not on the PATH of everybody.
-const SERVER_DIRECTORIES: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/usr/libexec"];
 /// The first byte of the first packet of a server that takes connections: protocol version 10.
 const HANDSHAKE_V10: u8 = 0x0a;
+const SERVER_MISSING: Error = Error::Missing {
+    what: "MariaDB or MySQL server",
+    fix: "apt-get install -y mariadb-server (or name a running one in ZBL_TEST_MYSQL_URL)",
+};
 
 /// Lets root in over TCP, where MySQL made it for the local socket only. Run by the server at every start.
 const INIT_SQL: &str = "CREATE USER IF NOT EXISTS 'root'@'127.0.0.1';\n\
@@ -74,7 +75,7 @@ impl MariaDb {
     /// Makes an empty server as small as tests want it, and waits until it takes connections.
     ///
     /// # Errors
-    /// [`Error::ServerMissing`] names the package to install; [`Error::NotReady`] quotes the server's last output.
+    /// [`Error::Missing`] names the package to install; [`Error::NotReady`] quotes the server's last output.
     pub fn start() -> Result<Self, Error> {
         Self::start_with(&TEST_OPTIONS)
     }
@@ -88,21 +89,10 @@ impl MariaDb {
         let (program, flavour) = find_server()?;
         let leash = Leash::new("zbl-mariadb-")?;
         install(&leash, &program, flavour)?;
-        let mut attempt = 1;
-        loop {
-            let port = free_port()?;
-            match launch(&leash, &program, flavour, options, port) {
-                Ok(server) => {
-                    let database = Self { server, leash, program, flavour, options, port };
-                    database.check_identity()?;
-                    return Ok(database);
-                }
-                Err(Error::NotReady { output, .. }) if output.contains("in use") && attempt < START_ATTEMPTS => {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        let (port, server) = on_free_port(|port| launch(&leash, &program, flavour, options, port))?;
+        let database = Self { server, leash, program, flavour, options, port };
+        database.check_identity()?;
+        Ok(database)
     }
 
     /// Whether this machine has what [`MariaDb::start`] and the queries need.
@@ -138,7 +128,7 @@ impl MariaDb {
     /// Makes an empty database; fails when there is one of that name.
     ///
     /// # Errors
-    /// [`Error::Sql`] with the server's refusal, [`Error::ClientMissing`] names the package to install.
+    /// [`Error::Sql`] with the server's refusal, [`Error::Missing`] names the package to install.
     pub fn create_database(&self, name: &str) -> Result<(), Error> {
         self.query(&format!("CREATE DATABASE `{name}`")).map(drop)
     }
@@ -147,7 +137,7 @@ impl MariaDb {
     /// feed or a backslash inside a value comes as `\t`, `\n`, `\\`.
     ///
     /// # Errors
-    /// [`Error::Sql`] with the server's refusal, [`Error::ClientMissing`] names the package to install.
+    /// [`Error::Sql`] with the server's refusal, [`Error::Missing`] names the package to install.
     pub fn query(&self, sql: &str) -> Result<Vec<Vec<String>>, Error> {
         MysqlUrl::root_at(self.addr()).query(sql)
     }
@@ -195,7 +185,7 @@ fn find_server() -> Result<(PathBuf, Flavour), Error> {
     if let Some(program) = find_program("mariadbd") {
         return Ok((program, Flavour::MariaDb));
     }
-    let program = find_program("mysqld").ok_or(Error::ServerMissing)?;
+    let program = find_program("mysqld").ok_or(SERVER_MISSING)?;
     let version = Command::new(&program)
         .arg("--version")
         .output()
@@ -204,22 +194,13 @@ fn find_server() -> Result<(PathBuf, Flavour), Error> {
     Ok((program, if is_mariadb { Flavour::MariaDb } else { Flavour::MySql }))
 }
 
-/// Looks for a program on the PATH and where servers are installed.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(SERVER_DIRECTORIES.map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|program| program.is_file())
-}
-
 /// The program that makes an empty data directory: MySQL's server does it itself.
 fn installer(program: &Path, flavour: Flavour) -> Result<PathBuf, Error> {
     match flavour {
         Flavour::MariaDb => find_program("mariadb-install-db").or_else(|| find_program("mysql_install_db")),
         Flavour::MySql => Some(program.to_path_buf()),
     }
-    .ok_or(Error::ServerMissing)
+    .ok_or(SERVER_MISSING)
 }
 
 /// Makes an empty data directory in which root has no password.

@@ -91,7 +91,7 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 /// The URL with `***` for its password; `***` alone for what cannot be read as a URL.
-fn without_password(text: &str) -> String {
+pub(super) fn without_password(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return "***".to_owned() };
     if url.password().is_some() && url.set_password(Some("***")).is_err() {
         return "***".to_owned();

@@ -60,6 +60,16 @@ pub(super) fn choice(text: &str) -> Result<Option<bool>, String> {
     }
 }
 
+/// What an empty text leaves out.
+pub(super) fn optional<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
+}
+
+/// Values between commas; none in an empty text.
+pub(super) fn list<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str) -> Result<Vec<T>, String> {
+    move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(&parse).collect()
+}
+
 /// A `tracing` filter, kept as text: the filter itself is built once, when logging starts.
 pub(super) fn filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {

@@ -66,6 +66,30 @@ pub(super) const DATABASE_URL: Setting = Setting::new(
     "URL",
     "Where accounts are kept: sqlite://PATH or mysql://user:pass@host:port/db",
 );
+pub(super) const REDIS_URL: Setting = Setting::new(
+    "redis_url",
+    "",
+    "URL",
+    "The Redis of redis_lock, redis_lock_fenced and the cache of balances: redis://[user:pass@]host:port[/number]",
+);
+pub(super) const REDLOCK_URLS: Setting = Setting::new(
+    "redlock_urls",
+    "",
+    "URL,…",
+    "The Redis servers of redlock, separated by commas: an odd number, three or more, that know nothing of each other",
+);
+pub(super) const REDIS_PREFIX: Setting =
+    Setting::new("redis_prefix", "zbl:", "TEXT", "What every key in Redis begins with; servers that share accounts share it");
+pub(super) const REDIS_WAIT: Setting =
+    Setting::new("redis_wait", "500ms", "TIME", "How long one command to a lock in Redis may take, connecting included");
+pub(super) const LEASE: Setting = Setting::new(
+    "lease",
+    "10s",
+    "TIME",
+    "How long a lock in Redis outlives its holder; it is renewed at a third of that",
+);
+pub(super) const LEASE_WAIT: Setting =
+    Setting::new("lease_wait", "5s", "TIME", "How long an attempt may wait for a lock in Redis");
 pub(super) const STRATEGY: Setting =
     Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
@@ -119,10 +143,16 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 19] = [
+pub const SETTINGS: [&Setting; 25] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
+    &REDIS_URL,
+    &REDLOCK_URLS,
+    &REDIS_PREFIX,
+    &REDIS_WAIT,
+    &LEASE,
+    &LEASE_WAIT,
     &STRATEGY,
     &POOL_SIZE,
     &MAX_ATTEMPTS,

@@ -1,7 +1,7 @@
 //! `zbl-server explore`: plays what the command line asks for, and prints what was found.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -127,6 +127,9 @@ impl Exploration {
     }
 }
 
+/// The stages that were opened, each at the number of its instances.
+type Stages = Vec<Option<Stage>>;
+
 /// Plays scenes one after the other.
 struct Explorer<'a> {
     config: &'a Config,
@@ -139,8 +142,8 @@ struct Explorer<'a> {
 impl Explorer<'_> {
     async fn play(mut self, scenes: &[Scene], instances: Instances) -> Result<Found, Error> {
         let mut findings: Vec<Finding> = Vec::new();
-        let mut stages: Vec<Option<Stage>> = Vec::new();
-        let mut to_play: VecDeque<Scene> = scenes.iter().cloned().collect();
+        let mut stages = Stages::new();
+        let mut to_play = self.playable(scenes, &mut stages).await?;
         let mut failure = None;
         while let Some(scene) = to_play.pop_front() {
             let finding = match self.explore(&mut stages, &scene).await {
@@ -168,12 +171,33 @@ impl Explorer<'_> {
         Ok(Found { findings, missing, failure })
     }
 
-    async fn explore(&mut self, stages: &mut Vec<Option<Stage>>, scene: &Scene) -> Result<Finding, Error> {
-        stages.resize(stages.len().max(scene.instances + 1), None);
-        let stage = match &stages[scene.instances] {
+    /// The scenes whose strategies have what they need. Of several the others are left out, and told; a single one that
+    /// cannot be played is an error.
+    async fn playable(&self, scenes: &[Scene], stages: &mut Stages) -> Result<VecDeque<Scene>, Error> {
+        let (mut playable, mut lacking) = (VecDeque::new(), BTreeSet::new());
+        for scene in scenes {
+            match self.stage(stages, scene.instances).await?.lacks(scene) {
+                None => playable.push_back(scene.clone()),
+                Some(error) if scenes.len() == 1 => return Err(error.into()),
+                Some(error) => _ = lacking.insert(error.to_string()),
+            }
+        }
+        for text in lacking {
+            self.output.say(&format!("left out: {text}\n"))?;
+        }
+        Ok(playable)
+    }
+
+    async fn stage(&self, stages: &mut Stages, instances: usize) -> Result<Stage, Error> {
+        stages.resize(stages.len().max(instances + 1), None);
+        Ok(match &stages[instances] {
             Some(stage) => stage.clone(),
-            None => stages[scene.instances].insert(Stage::open(self.config, scene.instances).await?).clone(),
-        };
+            None => stages[instances].insert(Stage::open(self.config, instances).await?).clone(),
+        })
+    }
+
+    async fn explore(&mut self, stages: &mut Stages, scene: &Scene) -> Result<Finding, Error> {
+        let stage = self.stage(stages, scene.instances).await?;
         let began = Instant::now();
         let mut finding = Finding::new(scene, stage.store_name());
         let bar = bar(scene);

@@ -2,9 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Error;
+use super::{Error, Part, Scene};
 use crate::{
-    app, config::Config, gate::Gates, ledger::Ledger, store::LockWaits, strategy::REGISTRY, timeline::Timeline,
+    app,
+    config::Config,
+    error,
+    gate::Gates,
+    ledger::Ledger,
+    store::LockWaits,
+    strategy::{REGISTRY, Row},
+    timeline::Timeline,
 };
 
 /// How long one operation may be held by others, seconds: longer than [`super::play::REST_LIMIT`], so that what ends a
@@ -34,6 +41,7 @@ impl Stage {
             // Calls name theirs.
             strategy: REGISTRY[0].name.to_owned(),
             lock_wait: HELD,
+            lease_wait: HELD,
             operation_timeout: HELD,
             max_attempts: ATTEMPTS,
             pool_size: config.pool_size.max(LINKS_LEAST),
@@ -52,6 +60,18 @@ impl Stage {
     pub fn on(ledger: &Arc<Ledger>) -> Option<Self> {
         let gates = Arc::clone(ledger.bench().gates.as_ref()?);
         Some(Self { ledgers: vec![Arc::clone(ledger)], gates })
+    }
+
+    /// Why a scene cannot be played here: what one of its strategies lacks.
+    pub(super) fn lacks(&self, scene: &Scene) -> Option<error::Error> {
+        let lacking = |part: &Part| {
+            let of_part = |(row, reason): (&'static Row, Option<&str>)| {
+                let reason = reason.filter(|_| row.name == part.strategy.name)?;
+                Some(error::Error::StrategyUnavailable { name: row.name, reason: reason.to_owned() })
+            };
+            self.ledgers[0].strategies().find_map(of_part)
+        };
+        scene.parts.iter().find_map(lacking)
     }
 
     /// What accounts are stored in.

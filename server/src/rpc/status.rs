@@ -23,7 +23,7 @@ pub(super) fn log(error: &Error) {
     let reason = code_and_reason(error).1.as_str();
     match error {
         Error::Bug(_) => tracing::error!(reason, "{error}"),
-        Error::BackendDown(_) | Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
+        Error::BackendDown { .. } | Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
             tracing::warn!(reason, "{error}");
         }
         _ => tracing::debug!(reason, "{error}"),
@@ -52,10 +52,10 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(code, told(error), details)
 }
 
-/// What the caller is told in words. The database's own words name hosts, users and statements: they stay in the log.
+/// What the caller is told in words. A backend's own words name hosts, users and statements: they stay in the log.
 pub(super) fn told(error: &Error) -> String {
     match error {
-        Error::BackendDown(_) => "the database is not reachable; nothing was changed".to_owned(),
+        Error::BackendDown { backend, .. } => format!("{backend} is not reachable; nothing was changed"),
         Error::Bug(_) => "internal error; the server's log says more".to_owned(),
         Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
             "the link to the database was lost at commit; ask GetDeduction with resolve=true".to_owned()
@@ -96,7 +96,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::Expired => (Code::DeadlineExceeded, Reason::Expired),
         Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
         Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
-        Error::BackendDown(_) => (Code::Unavailable, Reason::BackendDown),
+        Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
         Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
         Error::OutcomeUnknown { cause: UnknownCause::LinkLost | UnknownCause::Crashed, .. } => {
@@ -124,11 +124,11 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 vec![("request_id", request_id.to_string()), ("journaled", journaled)]
             }
         },
+        Error::BackendDown { backend, .. } => vec![("backend", backend.name().to_owned())],
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
         Error::Expired
         | Error::Overloaded(_)
-        | Error::BackendDown(_)
         | Error::Stopping
         | Error::OutcomeUnknown { .. }
         | Error::LabRefused(_)

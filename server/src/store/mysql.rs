@@ -10,7 +10,7 @@ mod transaction;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use diesel::{OptionalExtension, QueryableByName, sql_types::Text};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_types::Text};
 use diesel_async::{AsyncMigrationHarness, AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use mysql_async::Opts;
@@ -22,7 +22,12 @@ use self::{
     pool::{Lease, Pool},
     transaction::MysqlTransaction,
 };
-use super::{APART, Error, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work, statements};
+use super::{
+    APART, Error, FencedRead, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
+    meter::LockedSince,
+    schema::accounts,
+    statements::{self, Kept},
+};
 use crate::account::{Entry, State};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
@@ -164,6 +169,19 @@ impl Store for MysqlStore {
         let mut lease = self.pool.lease().await?;
         let row = self.wire.answered(statements::state_of(user_id).first(lease.connection()?)).await.optional();
         Ok(self.ended(lease, row)?.map(statements::state))
+    }
+
+    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
+        let mut lease = self.pool.lease().await?;
+        // X, released at once: each of the two is a transaction.
+        let claimed = self.wire.answered(statements::claim!(user_id, token).execute(lease.connection()?)).await;
+        let claimed = match claimed {
+            Ok(rows) => rows,
+            error => return self.ended(lease, error).map(|_| None),
+        };
+        self.wire.meter.committed(&LockedSince::default());
+        let row = self.wire.answered(statements::fenced_state_of(user_id).first(lease.connection()?)).await.optional();
+        Ok(self.ended(lease, row)?.map(|row| statements::fenced_read(claimed, row)))
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {

@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock, Store,
+    AccountWrite, BlindWrite, Error, FencedRead, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock, Store,
     Transaction, Work,
     meter::{LockedSince, Meter},
     schema::{Exact, Plus, Stored, accounts, entries},
@@ -84,6 +84,17 @@ impl SqliteStore {
             })
         });
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
+    }
+
+    fn begin_with_first_statement(&self) -> SqliteTransaction {
+        SqliteTransaction {
+            writer: Arc::clone(&self.writer),
+            waiting: Arc::clone(&self.waiting),
+            meter: Arc::clone(&self.meter),
+            locked_since: LockedSince::default(),
+            lock_wait: self.lock_wait,
+            begun: None,
+        }
     }
 
     /// Runs a read on a connection of its own.
@@ -150,6 +161,18 @@ impl Store for SqliteStore {
         Ok(row.map(statements::state))
     }
 
+    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
+        let mut transaction = self.begin_with_first_statement();
+        let read = transaction.run(move |c| {
+            let claimed = statements::claim!(user_id, token).execute(c)?;
+            let row = statements::fenced_state_of(user_id).first(c).optional()?;
+            Ok(row.map(|row| statements::fenced_read(claimed, row)))
+        });
+        let read = read.await?;
+        Box::new(transaction).commit().await.map_err(|error| Error::Lost(error.to_string()))?;
+        Ok(read)
+    }
+
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
         let row = self.reading(move |c| statements::entry_of(user_id, id).first(c).optional()).await?;
@@ -162,14 +185,7 @@ impl Store for SqliteStore {
     }
 
     fn transaction(&self, _: Isolation) -> Box<dyn Transaction> {
-        Box::new(SqliteTransaction {
-            writer: Arc::clone(&self.writer),
-            waiting: Arc::clone(&self.waiting),
-            meter: Arc::clone(&self.meter),
-            locked_since: LockedSince::default(),
-            lock_wait: self.lock_wait,
-            begun: None,
-        })
+        Box::new(self.begin_with_first_statement())
     }
 
     fn pool(&self) -> PoolState {
@@ -294,6 +310,11 @@ impl Transaction for SqliteTransaction {
 
     async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
         let write = move |c: &mut _| statements::write_if_version!(user_id, balance, version).execute(c);
+        self.run(write).await.map(Matched::from_rows)
+    }
+
+    async fn write_if_fence(&mut self, user_id: i64, balance: Money, token: i64) -> Result<Matched> {
+        let write = move |c: &mut _| statements::write_if_fence!(user_id, balance, token).execute(c);
         self.run(write).await.map(Matched::from_rows)
     }
 

@@ -20,6 +20,9 @@ pub(super) type StateRow = (Stored, i64);
 /// The columns of [`Overtaken`], absent when a blind write overtook nothing.
 pub(super) type OvertakenRow = Option<(Vec<u8>, i64, Stored, Stored, i64)>;
 
+/// `fence, balance, version` of an account.
+pub(super) type FencedRow = (i64, Stored, i64);
+
 /// All columns of an entry, in the table's order.
 pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, String, chrono::NaiveDateTime);
 
@@ -27,6 +30,12 @@ pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, Stri
 #[auto_type]
 pub(super) fn state_of(user_id: i64) -> _ {
     accounts::table.find(user_id).select((accounts::balance, accounts::version))
+}
+
+/// Reads the state, and the newest token that has claimed it. Takes no lock.
+#[auto_type]
+pub(super) fn fenced_state_of(user_id: i64) -> _ {
+    accounts::table.find(user_id).select((accounts::fence, accounts::balance, accounts::version))
 }
 
 /// A write whose prepared form is kept. Diesel prepares every INSERT and UPDATE anew, because some of them change their
@@ -86,6 +95,26 @@ macro_rules! write_if_version {
     };
 }
 
+/// Claims an account for a fencing token, or matches nothing where one as new has claimed it (X, for this statement).
+macro_rules! claim {
+    ($user_id:expr, $token:expr) => {
+        Kept(
+            diesel::update(accounts::table.filter(accounts::user_id.eq($user_id)).filter(accounts::fence.lt($token)))
+                .set(accounts::fence.eq($token)),
+        )
+    };
+}
+
+/// Sets the balance while the account is claimed for this very token, or matches nothing (X).
+macro_rules! write_if_fence {
+    ($user_id:expr, $balance:expr, $token:expr) => {
+        Kept(
+            diesel::update(accounts::table.filter(accounts::user_id.eq($user_id)).filter(accounts::fence.eq($token)))
+                .set((accounts::balance.eq(Stored($balance)), accounts::version.eq(accounts::version + 1))),
+        )
+    };
+}
+
 /// Adds to a balance within bounds, both included, or matches nothing (X).
 macro_rules! add_within {
     ($user_id:expr, $delta:expr, $least:expr, $most:expr) => {
@@ -111,7 +140,7 @@ macro_rules! append {
     };
 }
 
-pub(super) use {add_within, append, write, write_if_version, write_on};
+pub(super) use {add_within, append, claim, write, write_if_fence, write_if_version, write_on};
 
 /// The version this transaction's write got, and the newest entries after the version it had read.
 #[auto_type]
@@ -192,6 +221,10 @@ impl From<&NewEntry> for NewEntryRow {
 
 pub(super) fn state(row: StateRow) -> State {
     State { balance: row.0.0, version: row.1 }
+}
+
+pub(super) fn fenced_read(claimed: usize, (fence, balance, version): FencedRow) -> super::FencedRead {
+    super::FencedRead { claimed: super::Matched::from_rows(claimed), fence, state: state((balance, version)) }
 }
 
 /// Reads a stored request id.

@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Matched, RowLock, Transaction},
@@ -31,7 +31,7 @@ struct Atomic;
 
 #[async_trait]
 impl Strategy for Atomic {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = operation.phase(Phase::Write, write(operation, &mut *transaction)).await;
         operation.finish(transaction, written).await

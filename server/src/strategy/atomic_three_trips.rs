@@ -13,7 +13,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Matched, Transaction},
@@ -33,7 +33,7 @@ struct AtomicThreeTrips;
 
 #[async_trait]
 impl Strategy for AtomicThreeTrips {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = operation.phase(Phase::Write, write(operation, &mut *transaction)).await;
         operation.finish_with_journal(transaction, written).await

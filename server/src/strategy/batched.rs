@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use self::committer::Committer;
-use super::{Batches, Conflict, Failure, Guarantee, Operation, Row, Strategy, Workbench};
+use super::{Batches, Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, Workbench};
 use crate::{account::Receipt, gate::Point, store, timeline::Phase};
 
 /// This strategy's row of the registry.
@@ -138,7 +138,7 @@ impl Batched {
 
 #[async_trait]
 impl Strategy for Batched {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         operation.pass_gate(Point::Before(Phase::LockWait)).await;
         let (answer, answered) = oneshot::channel();
         let since = operation.bench().timeline.now();

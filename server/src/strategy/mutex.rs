@@ -80,14 +80,14 @@ impl Held for Locked<'_> {}
 
 #[async_trait]
 impl Strategy for ProcessMutex {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
-        none::read_compute_write(operation).await
+    async fn attempt(&self, operation: &Operation, held: &dyn Held) -> Result<Receipt, Failure> {
+        none::read_compute_write(operation, held).await
     }
 
     async fn guard<'a>(&'a self, operation: &Operation) -> Result<Guard<'a>, Failure> {
         let share = self.share(operation.change.user_id);
         let guard = operation.phase(Phase::LockWait, share.lock()).await?;
-        Ok(Some(Box::new(Locked { _guard: guard, _share: share })))
+        Ok(Box::new(Locked { _guard: guard, _share: share }))
     }
 
     fn waiting(&self) -> usize {

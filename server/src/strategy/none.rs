@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Transaction},
@@ -31,16 +31,17 @@ struct None;
 
 #[async_trait]
 impl Strategy for None {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
-        read_compute_write(operation).await
+    async fn attempt(&self, operation: &Operation, held: &dyn Held) -> Result<Receipt, Failure> {
+        read_compute_write(operation, held).await
     }
 }
 
-/// The unprotected sequence, which is also right wherever something else lets one operation in at a time.
-pub(super) async fn read_compute_write(operation: &Operation) -> Result<Receipt, Failure> {
+/// The unprotected sequence, which is also right wherever something else lets one operation in at a time. Whether that
+/// still holds is asked as late as can be: before the write, and when nothing is left but the commit.
+pub(super) async fn read_compute_write(operation: &Operation, held: &dyn Held) -> Result<Receipt, Failure> {
     let seen = operation.read().await?;
     let mut transaction = operation.transaction(Isolation::ReadCommitted);
-    let written = compute_and_write(operation, &mut *transaction, seen).await;
+    let written = compute_and_write(operation, &mut *transaction, seen, held).await;
     operation.finish(transaction, written).await
 }
 
@@ -48,12 +49,16 @@ async fn compute_and_write(
     operation: &Operation,
     transaction: &mut dyn Transaction,
     seen: State,
+    held: &dyn Held,
 ) -> Result<Written, Failure> {
     let balance = operation.compute(seen).await?;
+    held.check()?;
     let write = async {
         transaction.write(operation.change.user_id, balance).await?;
         let write = transaction.overtaken(operation.change.user_id, seen.version).await?;
         operation.journal_blind(transaction, seen, balance, operation.existing(write)?).await
     };
-    operation.phase(Phase::Write, write).await
+    let written = operation.phase(Phase::Write, write).await?;
+    held.check()?;
+    Ok(written)
 }

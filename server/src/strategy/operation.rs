@@ -5,7 +5,7 @@ use std::{future::Future, ops::Range, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Claim, Failure};
+use super::{Claim, Failure, Locks};
 use crate::{
     account::{Change, Money, NewEntry, Receipt, Refusal, State},
     gate::{Gates, Point},
@@ -19,6 +19,8 @@ pub struct Workbench {
     pub store: Arc<dyn Store>,
     /// Where spans and races are recorded.
     pub timeline: Arc<Timeline>,
+    /// The locks in Redis, where there are any.
+    pub locks: Locks,
     /// The lab's gates; none where the lab is closed.
     pub gates: Option<Arc<Gates>>,
     /// The lab's delay in the compute phase, which widens the race; zero in production.

@@ -12,7 +12,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::{Receipt, State},
     store::{Isolation, Matched, Transaction},
@@ -32,7 +32,7 @@ struct Optimistic;
 
 #[async_trait]
 impl Strategy for Optimistic {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         let seen = operation.read().await?;
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = compute_and_write(operation, &mut *transaction, seen).await;

@@ -11,7 +11,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, operation::Written};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, operation::Written};
 use crate::{
     account::Receipt,
     store::{Isolation, RowLock, Transaction},
@@ -31,7 +31,7 @@ struct Pessimistic;
 
 #[async_trait]
 impl Strategy for Pessimistic {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = read_and_write(operation, &mut *transaction, RowLock::Exclusive).await;
         operation.finish(transaction, written).await

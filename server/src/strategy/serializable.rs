@@ -12,7 +12,7 @@
 
 use async_trait::async_trait;
 
-use super::{Conflict, Failure, Guarantee, Operation, Row, Strategy, pessimistic};
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, pessimistic};
 use crate::{
     account::Receipt,
     store::{Isolation, RowLock},
@@ -31,7 +31,7 @@ struct Serializable;
 
 #[async_trait]
 impl Strategy for Serializable {
-    async fn attempt(&self, operation: &Operation) -> Result<Receipt, Failure> {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
         let mut transaction = operation.transaction(Isolation::Serializable);
         // The isolation level is the lock: S with the read.
         let written = pessimistic::read_and_write(operation, &mut *transaction, RowLock::None).await;

@@ -3,11 +3,12 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use tempfile::TempDir;
+use test_support::Redis;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
@@ -52,12 +53,22 @@ impl Database {
     }
 }
 
-/// A configuration from command-line words.
+/// A configuration from command-line words, with Redis unless they say otherwise.
 pub fn config(url: &str, words: &[&str]) -> Config {
-    let fixed = ["zbl-server", "--demo-account=false", "--database-url", url];
-    let words = fixed.iter().chain(words).map(Into::into);
-    Invocation::parse(words, &|_| None, Path::new("/nowhere")).unwrap().config
+    let mut all = vec!["zbl-server", "--demo-account=false", "--database-url", url];
+    if !words.iter().any(|word| word.starts_with("--redis-url")) {
+        all.extend(SHARED_REDIS.iter().map(String::as_str));
+    }
+    all.extend(words);
+    Invocation::parse(all.into_iter().map(Into::into), &|_| None, Path::new("/nowhere")).unwrap().config
 }
+
+/// The Redis servers that tests share, as command-line words: one, and three for redlock.
+static SHARED_REDIS: LazyLock<[String; 2]> = LazyLock::new(|| {
+    static NODES: LazyLock<[Redis; 3]> = LazyLock::new(|| [(); 3].map(|()| Redis::start().unwrap()));
+    let nodes = NODES.each_ref().map(Redis::url).join(",");
+    [format!("--redis-url={}", Redis::shared().unwrap().url()), format!("--redlock-urls={nodes}")]
+});
 
 /// A ledger with gates.
 pub struct Bench {

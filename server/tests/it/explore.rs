@@ -151,9 +151,12 @@ async fn mixed_strategies_and_two_instances_keep_their_promises() {
             for outcome in outcomes {
                 assert_eq!(outcome.broken_promise(&mixed), None, "{}", outcome.token(&mixed));
             }
-            let apart = scene(&[row, row], 2);
-            let outcomes = all(&two, &apart).await;
-            assert!(outcomes.iter().any(|outcome| outcome.blocked) && !outcomes.iter().any(Outcome::is_losing));
+        }
+        let across = |row: &&Row| matches!(row.guarantee, Guarantee::Always | Guarantee::WhileLeaseHolds);
+        for row in REGISTRY.iter().filter(across) {
+            let outcomes = all(&two, &scene(&[row, row], 2)).await;
+            assert!(outcomes.iter().any(|outcome| outcome.blocked), "{}", row.name);
+            assert!(!outcomes.iter().any(Outcome::is_losing), "{}", row.name);
         }
         let mutexes = scene(&[named("mutex"); 2], 2);
         let outcomes = all(&two, &mutexes).await;

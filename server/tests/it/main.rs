@@ -13,6 +13,7 @@ mod facade;
 mod hold;
 mod idempotency;
 mod lab;
+mod leases;
 mod run_schedule;
 mod schedules;
 mod stalls;

@@ -5,3 +5,4 @@
 mod cut_proxy;
 mod mariadb;
 mod process;
+mod redis;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     account::Money,
-    error::{Error, Invalid, InvalidReason},
+    error::{Backend, Error, Invalid, InvalidReason},
 };
 
 /// Connections the workers share; one would make its own flow control the bottleneck.
@@ -155,7 +155,9 @@ fn failed(error: AttackError) -> Error {
             Ok(row) => Error::StrategyUnavailable { name: row.name, reason },
             Err(unknown) => Error::Bug(unknown.to_string()),
         },
-        AttackError::Unreachable { .. } | AttackError::Unreadable { .. } => Error::BackendDown(error.to_string()),
+        AttackError::Unreachable { .. } | AttackError::Unreadable { .. } => {
+            Error::BackendDown { backend: Backend::Service, reason: error.to_string() }
+        }
         other => Error::Bug(other.to_string()),
     }
 }

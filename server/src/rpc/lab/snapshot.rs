@@ -1,5 +1,6 @@
 //! The status of the server, taken at once from the parts that know it.
 
+use zbl_lock::{Figures, Lock};
 use zbl_proto::v1;
 
 use super::{Lab, convert};
@@ -21,6 +22,8 @@ impl Lab {
             timeline: Some(convert::timeline_status(&bench.timeline)),
             work: Some(work(bench.store.work(), ledger.done())),
             batches: Some(batches(ledger.batches())),
+            leases: bench.locks.named().flat_map(|(name, lock)| leases(name, lock)).collect(),
+            locks: bench.locks.named().map(|(name, lock)| lock_status(name, lock)).collect(),
             in_flight: ledger.in_flight().try_into().unwrap_or(i64::MAX),
         }
     }
@@ -44,6 +47,30 @@ fn batches(batches: Batches) -> v1::BatchStatus {
         largest: signed(batches.largest),
         queued: batches.queued.try_into().ok(),
         waiting: signed(batches.waiting),
+    }
+}
+
+fn leases(name: &str, lock: &Lock) -> impl Iterator<Item = v1::Lease> {
+    let lock_name = name.to_owned();
+    lock.leases().into_iter().map(move |holding| v1::Lease {
+        lock: lock_name.clone(),
+        key: holding.key,
+        holder: holding.holder.unwrap_or_default(),
+        ttl: holding.ttl.and_then(|ttl| ttl.try_into().ok()),
+        waiters: signed(holding.waiters as u64),
+    })
+}
+
+fn lock_status(name: &str, lock: &Lock) -> v1::LockStatus {
+    let Figures { acquired, busy, down, lost, waited, held } = lock.figures();
+    v1::LockStatus {
+        lock: name.to_owned(),
+        acquired: signed(acquired),
+        busy: signed(busy),
+        down: signed(down),
+        lost: signed(lost),
+        waited: waited.try_into().ok(),
+        held: held.try_into().ok(),
     }
 }
 

@@ -131,6 +131,14 @@ impl Transaction for MysqlTransaction {
         self.locked(rows).map(Matched::from_rows)
     }
 
+    async fn write_if_fence(&mut self, user_id: i64, balance: Money, token: i64) -> Result<Matched> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X.
+        let rows = wire.answered(statements::write_if_fence!(user_id, balance, token).execute(c)).await;
+        self.locked(rows).map(Matched::from_rows)
+    }
+
     async fn add_within(&mut self, user_id: i64, delta: Money, (least, most): (Money, Money)) -> Result<Matched> {
         let wire = Arc::clone(&self.wire);
         let c = self.connection().await?;
