@@ -12,12 +12,12 @@ mod facade;
 mod grpcurl;
 mod kill;
 mod readme;
-mod two_servers;
+mod three_servers;
 
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
     stage::{self, Stage},
-    test::ensure_mariadb,
+    test::ensure_servers,
 };
 use checks::Checks;
 
@@ -40,9 +40,9 @@ const PARTS: [Part; 10] = [
         run: explore::run,
     },
     Part {
-        name: "two-servers",
-        summary: "two servers on one MariaDB: who loses and who does not",
-        run: two_servers::run,
+        name: "three-servers",
+        summary: "three servers on one MariaDB and one Redis: who loses and who does not",
+        run: three_servers::run,
     },
     Part { name: "batched", summary: "batches under attack, with callers that hang up", run: batched::run },
     Part { name: "bench", summary: "loadgen bench: both loops, the stream, thresholds, its files", run: bench::run },
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         return Ok(());
     }
     let parts = chosen(arguments)?;
-    ensure_mariadb()?;
+    ensure_servers()?;
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let stage = Stage::new(Profile::Debug)?;
     let mut checks = Checks::default();
