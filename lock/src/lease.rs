@@ -99,8 +99,7 @@ impl Lease {
 
     /// What is left of it; zero if it is lost.
     pub fn valid_for(&self) -> Duration {
-        let now = self.held.state.borrow().now();
-        now.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+        self.held.now().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Whether it still holds, by this process's monotonic clock. It says nothing of the moment after.
@@ -108,7 +107,7 @@ impl Lease {
     /// # Errors
     /// [`Lost`]: do not write.
     pub fn check(&self) -> Result<(), Lost> {
-        self.held.state.borrow().now().map(drop)
+        self.held.now().map(drop)
     }
 
     /// Completes when the lease is lost, and not before.
@@ -163,6 +162,12 @@ impl Held {
         }
     }
 
+    /// Until when it holds, if it does.
+    fn now(&self) -> Result<Instant, Lost> {
+        // The clock is read while the state is borrowed: a renewal cannot come in between the two.
+        self.state.borrow().now()
+    }
+
     /// Gives the lock back, and then the turn.
     pub(crate) async fn release(&self) -> Result<(), Error> {
         let before = self.state.send_replace(State::Released);
@@ -204,7 +209,10 @@ impl Held {
     }
 
     async fn extend(&self) -> Result<(), Error> {
-        self.state.borrow().now()?;
+        if let Err(why) = self.now() {
+            self.lose(why);
+            return Err(why.into());
+        }
         match self.lock.quorum.extend(&self.hold).await {
             Ok(until) => self.prolong(until).map_err(Error::Lost),
             Err(Error::Lost(why)) => {
@@ -265,7 +273,7 @@ async fn renew(held: Arc<Held>) {
     let lease = held.lock.settings.lease;
     let mut next = Instant::now() + lease / RENEWALS;
     loop {
-        let until = match held.state.borrow().now() {
+        let until = match held.now() {
             Ok(until) => until,
             Err(why) => return held.lose(why),
         };

@@ -39,7 +39,7 @@ use self::{
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say, workspace},
     stage::Stage,
-    test::ensure_mariadb,
+    test::ensure_servers,
 };
 
 /// Where the report is published.
@@ -59,7 +59,7 @@ struct Request {
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let request = Request::parse(arguments)?;
-    ensure_mariadb()?;
+    ensure_servers()?;
     run_command(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
     let verdict = Goal::new("verdict over 10⁶ operations, s", Some(criterion::verdict_s()?), Some(VERDICT_AIM));
     let (tools, left_out) = foreign_tools();

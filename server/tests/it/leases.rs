@@ -148,7 +148,7 @@ async fn a_claim_waits_for_a_write_under_an_older_token() {
     assert_eq!((first.version, second.version, second.version_before, second.attempts), (2, 3, 2, 1));
 }
 
-/// A writer without a token is no part of the fence: the journal's key meets it.
+/// A writer without a token is no part of the fence: the version meets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_takes_no_token_is_not_overwritten_either() {
     for database in Database::each() {
@@ -159,7 +159,7 @@ async fn a_writer_that_takes_no_token_is_not_overwritten_either() {
         fenced.script.arrived().await;
         bench.ledger.apply(deduction(user_id), Some(named("pessimistic"))).await.unwrap();
         let (change, receipt) = fenced.end().await;
-        assert_eq!(failures(&bench, change), ["DUPLICATE"]);
+        assert_eq!(failures(&bench, change), ["OVERTAKEN"]);
         assert_eq!((receipt.attempts, receipt.version, receipt.version_before), (2, 3, 2));
         assert_eq!(bench.balance(user_id).await, money("80.00"));
     }
