@@ -75,7 +75,8 @@ fn check_redis_away(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     redis.kill()?;
     let server = Server::start_with(stage, &stage.sqlite_url("redis-away.db"), &["--redis-url", &redis.url()])?;
     let attack = |strategy: &str, name: &str| {
-        let arguments = ["--strategy", strategy, "--workers", "5", "--deductions", "2"];
+        // What is down is not waited for long.
+        let arguments = ["--strategy", strategy, "--workers", "5", "--deductions", "2", "--outage", "1s"];
         Attack::start(stage, name, &[server.address()], &arguments)?.finish()
     };
     checks.check("a server starts without its Redis and serves what needs none", || {
