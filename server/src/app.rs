@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     server::NamedService,
     service::{InterceptorLayer, Routes, RoutesBuilder},
@@ -76,7 +73,7 @@ pub enum Error {
     #[error(transparent)]
     Strategy(#[from] strategy::Unknown),
     /// A lock in Redis cannot be set up as configured.
-    #[error("{0}; see --redis-url, --redlock-urls, --lease and --redis-wait")]
+    #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
     /// The demo account cannot be opened.
     #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
@@ -300,7 +297,8 @@ fn locks(config: &Config) -> Result<Locks, Error> {
         prefix: config.redis_prefix.clone(),
         lease: config.lease,
         wait: config.lease_wait,
-        command: config.redis_wait,
+        // What an acquisition takes comes off the lease.
+        command: config.redis_wait.min(config.lease / 2),
         ..zbl_lock::Settings::new(name, &instance)
     };
     let single = config.redis_url.as_ref().map(|url| Lock::single(url.expose(), settings(strategy::SINGLE)));

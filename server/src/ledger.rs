@@ -164,10 +164,12 @@ impl Ledger {
     /// [`Error::BackendDown`] and its like when the database or Redis cannot be asked.
     pub async fn lock_waits(&self) -> Result<LockWaits, Error> {
         let waits = self.bench.store.lock_waits().await.map_err(backend)?;
-        let in_redis = self.bench.locks.waiting().await.map_err(|failure| Error::BackendDown {
-            backend: Backend::LockServer,
-            reason: failure.to_string(),
-        })?;
+        let in_redis = self
+            .bench
+            .locks
+            .waiting()
+            .await
+            .map_err(|failure| Error::BackendDown { backend: Backend::LockServer, reason: failure.to_string() })?;
         Ok(LockWaits { here: (self.waiting() + in_redis) as u64 + waits.here, ..waits })
     }
 

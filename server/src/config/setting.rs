@@ -78,10 +78,18 @@ pub(super) const REDLOCK_URLS: Setting = Setting::new(
     "URL,…",
     "The Redis servers of redlock, separated by commas: an odd number, three or more, that know nothing of each other",
 );
-pub(super) const REDIS_PREFIX: Setting =
-    Setting::new("redis_prefix", "zbl:", "TEXT", "What every key in Redis begins with; servers that share accounts share it");
-pub(super) const REDIS_WAIT: Setting =
-    Setting::new("redis_wait", "500ms", "TIME", "How long one command to a lock in Redis may take, connecting included");
+pub(super) const REDIS_PREFIX: Setting = Setting::new(
+    "redis_prefix",
+    "zbl:",
+    "TEXT",
+    "What every key in Redis begins with; servers that share accounts share it",
+);
+pub(super) const REDIS_WAIT: Setting = Setting::new(
+    "redis_wait",
+    "500ms",
+    "TIME",
+    "How long one command to a lock in Redis may take, connecting included; never more than half the lease",
+);
 pub(super) const LEASE: Setting = Setting::new(
     "lease",
     "10s",

@@ -13,7 +13,8 @@ use tokio::time::{MissedTickBehavior, interval};
 /// The edges of the buckets of every time, seconds: from what a lock in Redis takes to what nobody waits for any more,
 /// each two to two and a half times the one before.
 const TIMES: [f64; 18] = [
-    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0,
 ];
 
 /// Measured values are gathered until then; more often costs, and seldomer lets them pile up where nobody reads them.
@@ -26,7 +27,8 @@ static COUNTED: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 fn counted() -> Option<&'static PrometheusHandle> {
     let begin = || {
         let times = Matcher::Suffix("_seconds".to_owned());
-        let recorder = PrometheusBuilder::new().set_buckets_for_metric(times, &TIMES).map(|builder| builder.install_recorder());
+        let recorder =
+            PrometheusBuilder::new().set_buckets_for_metric(times, &TIMES).map(|builder| builder.install_recorder());
         match recorder {
             Ok(Ok(handle)) => Some(handle),
             Ok(Err(error)) | Err(error) => {

@@ -18,8 +18,8 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 use zbl_proto::v1::{self, lab_service_server::LabService};
 
-use self::schedule::Schedules;
 pub use self::access::LabAccess;
+use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
 use crate::{error::Error, ledger::Ledger};
 

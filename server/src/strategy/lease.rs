@@ -36,7 +36,9 @@ impl Locks {
 
     /// Each of them, with the name it has in metrics and status: that of the first strategy that takes it.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Lock)> {
-        [(SINGLE, &self.single), (REDLOCK, &self.redlock)].into_iter().filter_map(|(name, lock)| Some((name, lock.as_ref()?)))
+        [(SINGLE, &self.single), (REDLOCK, &self.redlock)]
+            .into_iter()
+            .filter_map(|(name, lock)| Some((name, lock.as_ref()?)))
     }
 
     /// How many operations of this process are kept out by somebody else right now, for the lab.

@@ -217,7 +217,8 @@ async fn without_its_redis_a_strategy_says_so_and_comes_back_with_it() {
 async fn without_a_configured_redis_a_strategy_is_unavailable_and_says_what_it_needs() {
     let bench = Bench::open(&Database::sqlite().url, &["--redis-url="]).await;
     let user_id = bench.account("100.00").await;
-    for (name, flag) in [("redis_lock", "--redis-url"), ("redis_lock_fenced", "--redis-url"), ("redlock", "--redlock-urls")]
+    for (name, flag) in
+        [("redis_lock", "--redis-url"), ("redis_lock_fenced", "--redis-url"), ("redlock", "--redlock-urls")]
     {
         let refused = bench.ledger.apply(deduction(user_id), Some(named(name))).await.unwrap_err();
         let Error::StrategyUnavailable { reason, .. } = refused else { panic!("{name}: {refused:?}") };
@@ -232,8 +233,7 @@ async fn the_status_tells_who_holds_a_lock_for_how_long_and_how_many_wait() {
     let holder = actor(&served.bench, user_id, named("redis_lock"), Phase::Write);
     holder.script.arrived().await;
     let waiter = actor(&served.bench, user_id, named("redis_lock"), Phase::Read);
-    let status =
-        async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    let status = async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
     until("the second waits", async || served.bench.ledger.blocked().await.unwrap() == 1).await;
     let leases = status().await.leases;
     let [lease] = leases.as_slice() else { panic!("{leases:?}") };
