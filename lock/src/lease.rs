@@ -69,6 +69,11 @@ impl State {
             Self::Released => Err(Lost::NotOurs),
         }
     }
+
+    /// What it comes to with a renewal, which may have come too late.
+    fn prolonged(self, until: Instant) -> Result<Self, Lost> {
+        self.now().map(|before| Self::Until(until.max(before)))
+    }
 }
 
 impl fmt::Debug for Lease {
@@ -170,7 +175,11 @@ impl Held {
 
     /// Gives the lock back, and then the turn.
     pub(crate) async fn release(&self) -> Result<(), Error> {
-        let before = self.state.send_replace(State::Released);
+        let lost = self.now().err();
+        if let Some(why) = lost {
+            self.lose(why);
+        }
+        self.state.send_replace(State::Released);
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
         let result = match sent {
             Some(sent) => self.lock.quorum.release(sent).await,
@@ -180,11 +189,8 @@ impl Held {
             self.lock.queue.forget(&self.key);
         }
         self.leave();
-        match before {
-            // By our own clock it had ended. Redis may have kept it for the moment longer; nobody can rely on that.
-            State::Lost(why) => Err(why.into()),
-            State::Until(_) | State::Released => result,
-        }
+        // A lease that had ended by our own clock protected nothing, even if Redis kept it for the moment longer.
+        lost.map_or(result, |why| Err(why.into()))
     }
 
     /// Leaves the lock to run out.
@@ -226,15 +232,10 @@ impl Held {
     /// Notes a renewal, unless it came too late: whoever has been told that the lease is lost must not see it come back.
     fn prolong(&self, until: Instant) -> Result<(), Lost> {
         let mut result = Ok(());
-        self.state.send_if_modified(|state| match state.now() {
-            Ok(before) => {
-                *state = State::Until(until.max(before));
-                true
-            }
-            Err(why) => {
-                result = Err(why);
-                false
-            }
+        self.state.send_if_modified(|state| {
+            let prolonged = state.prolonged(until);
+            result = prolonged.map(|prolonged| *state = prolonged);
+            result.is_ok()
         });
         match result {
             Ok(()) => self.lock.queue.saw(&self.key, &self.owner, Some(until)),
@@ -289,5 +290,23 @@ async fn renew(held: Arc<Held>) {
             }
             Err(_) => return held.lose(Lost::RanOut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_never_comes_back() {
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let ended = [(State::Until(now), Lost::RanOut), (State::Lost(Lost::NotOurs), Lost::NotOurs)];
+        for (state, why) in ended {
+            assert_eq!(state.now(), Err(why));
+            assert!(matches!(state.prolonged(later), Err(lost) if lost == why), "{state:?}");
+        }
+        // Nor does a renewal that was overtaken by another shorten it.
+        let live = State::Until(later).prolonged(later - Duration::from_secs(1)).unwrap();
+        assert!(matches!(live, State::Until(until) if until == later));
     }
 }

@@ -74,6 +74,11 @@ impl Quorum {
         Self { nodes: nodes.into_iter().map(Arc::new).collect(), lease: settings.lease, fence }
     }
 
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn needed(&self) -> usize {
         self.nodes.len() / 2 + 1
     }
@@ -106,7 +111,8 @@ impl Quorum {
         let until = self.until(asked);
         let sent = Sent { hold, taken: tally.taken, answers };
         if tally.yes >= self.needed() && Instant::now() < until {
-            return Ok(Taken { token: self.fence.is_some().then_some(tally.token), until, sent });
+            let token = self.fence.is_some().then_some(tally.token);
+            return Ok(Taken { token, until, sent });
         }
         let late = tally.yes >= self.needed();
         self.give_back(sent);
