@@ -180,7 +180,7 @@ impl Client {
     /// Any [`Error`]; reading changes nothing, whatever the error's effect says.
     pub async fn balance(&self, user_id: i64) -> Result<Account, Error> {
         let call = |mut stubs: Stubs, request| async move { stubs.account.get_balance(request).await };
-        let answer = self.call(v1::GetBalanceRequest { user_id }, call).await?.into_inner();
+        let answer = self.call(v1::GetBalanceRequest { user_id, consistent: false }, call).await?.into_inner();
         account(answer.user_id, &answer.balance, answer.version)
     }
 

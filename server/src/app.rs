@@ -20,6 +20,7 @@ use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_se
 
 use crate::{
     account::{Money, Refusal},
+    cache::{self, Cache, Reads},
     config::{Config, DatabaseUrl},
     error,
     gate::Gates,
@@ -69,6 +70,9 @@ pub enum Error {
     /// The database cannot be opened.
     #[error("{0}")]
     Store(#[from] store::Error),
+    /// The cache cannot be set up.
+    #[error("{0}")]
+    Cache(#[from] cache::Error),
     /// The configured strategy is not in the registry.
     #[error(transparent)]
     Strategy(#[from] strategy::Unknown),
@@ -278,6 +282,8 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let store = open_store(config).await?;
+    let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
+    let store = cache.listen_to(store);
     let locks = locks(config)?;
     let bench = Workbench { store, timeline, locks, gates, compute_delay: config.compute_delay };
     let limits = ledger::Limits {
@@ -286,7 +292,19 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
         settle_timeout: config.settle_timeout,
         max_in_flight: MAX_IN_FLIGHT,
     };
-    Ok(Arc::new(Ledger::new(Arc::new(bench), limits, default_strategy)))
+    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
+}
+
+/// The cache that the configuration names, if it names a Redis.
+fn cache_settings(config: &Config) -> Option<cache::Settings> {
+    let url = config.redis_url.as_ref()?.expose().to_owned();
+    Some(cache::Settings {
+        url,
+        prefix: config.redis_prefix.clone(),
+        life: config.cache_ttl,
+        wait: config.cache_wait,
+        reads: if config.cache { Reads::FromRedis } else { Reads::FromDatabase },
+    })
 }
 
 /// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.

@@ -26,10 +26,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, FencedRead, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
+    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
     Store, Transaction, Work,
     meter::{LockedSince, Meter},
-    schema::{Exact, Plus, Stored, accounts, entries},
+    schema::{Exact, Plus, Stored, account_filter, accounts, entries},
     statements::{self, Kept},
 };
 use crate::{
@@ -182,6 +182,18 @@ impl Store for SqliteStore {
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         let rows = self.reading(move |c| statements::entries_after(user_id, after_version, limit).load(c)).await?;
         rows.into_iter().map(statements::entry).collect()
+    }
+
+    async fn keyspace(&self) -> Result<String> {
+        self.reading(|c| statements::keyspace().first(c)).await
+    }
+
+    async fn filter(&self) -> Result<Filter> {
+        Filter::from_row(self.reading(|c| statements::filter().first(c)).await?)
+    }
+
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
+        self.reading(move |c| statements::account_ids(after, limit).load(c)).await
     }
 
     fn transaction(&self, _: Isolation) -> Box<dyn Transaction> {
@@ -403,6 +415,14 @@ impl Transaction for SqliteTransaction {
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         let entry = *entry;
         self.run(move |c| statements::append!(&entry).execute(c)).await.map(drop)
+    }
+
+    async fn filter(&mut self) -> Result<Filter> {
+        Filter::from_row(self.run(|c| statements::filter().first(c)).await?)
+    }
+
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
+        self.run(move |c| statements::move_filter!(from, to).execute(c)).await.map(Matched::from_rows)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

@@ -153,7 +153,7 @@ async fn a_database_that_is_away() {
     let expected = Said::plain(Code::Unavailable, Reason::BackendDown, &[]);
     assert_eq!(said(account.deduct(deduct(user_id, "1"))).await, expected);
     assert_eq!(said(account.deposit(deposit(user_id, "1"))).await, expected);
-    assert_eq!(said(account.get_balance(GetBalanceRequest { user_id })).await, expected);
+    assert_eq!(said(account.get_balance(GetBalanceRequest { user_id, consistent: false })).await, expected);
     proxy.set_new_connections(NewConnections::Pass);
     assert_eq!(state(&served, user_id).await, ("1000.00".to_owned(), 1), "back, and nothing was changed");
 }
