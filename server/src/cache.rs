@@ -103,7 +103,7 @@ use crate::{
 /// themselves.
 const FLIGHTS: u64 = 10_000;
 
-/// How long a flight is remembered whose pilot was called away between landing and saying so.
+/// How long a result waits for those who found its era just before it ended. However long, it is right for them.
 const FLIGHT_LIFE: Duration = Duration::from_secs(1);
 
 /// How the cache is set up.
@@ -186,7 +186,8 @@ struct Shared {
     announcer: Arc<Announcer>,
     believed: Arc<Believed>,
     reads: Reads,
-    /// Queries under way, by account and era. Not a cache: what has landed is forgotten at once.
+    /// Queries under way, by account and era. Not a cache: nobody finds the era any more once the result is in Redis. Who
+    /// found it just before that takes the result from here.
     flights: moka::future::Cache<(i64, String), Option<State>>,
 }
 
@@ -313,12 +314,13 @@ impl Shared {
             }
             Some(Look::Nothing(Nothing { announced, era: Some(era), filter: said })) => {
                 let keep_absence = filter.filter(|_| said == Said::Maybe);
-                let found = self.share(user_id, era, keep_absence, load, counters).await?;
+                let flight = Flight { user_id, era, keep_absence };
+                let found = self.share(flight, load, counters).await?;
                 if found.is_none() {
                     self.missed_a_filter(said).await;
                 }
                 // Of one that was announced before and not committed yet, the query may have been too early for us.
-                if found.map_or(0, |state| state.version) >= announced {
+                if version(found) >= announced {
                     return Ok((found, if announced == 0 { Served::Miss } else { Served::Bypass }));
                 }
             }
@@ -327,12 +329,10 @@ impl Shared {
         Ok((load().await?, Served::Bypass))
     }
 
-    /// What the database has, asked once for all who are in the same era, and kept.
+    /// What the database has, asked once for all who are in the same era, and kept in Redis.
     async fn share<F>(
         &self,
-        user_id: i64,
-        era: String,
-        keep_absence: Option<i64>,
+        Flight { user_id, era, keep_absence }: Flight,
         load: &(impl Fn() -> F + Send + Sync),
         counters: &Counters,
     ) -> Result<Option<State>, error::Error>
@@ -340,20 +340,22 @@ impl Shared {
         F: Future<Output = Result<Option<State>, error::Error>> + Send,
     {
         let flight = (user_id, era);
-        let piloted = AtomicBool::new(false);
+        let (piloted, kept) = (AtomicBool::new(false), AtomicBool::new(false));
         let query = async {
             piloted.store(true, Ordering::Relaxed);
             let found = load().await?;
-            let _ = self.announcer.shelf.fill(user_id, &flight.1, found, keep_absence).await;
+            let filled = self.announcer.shelf.fill(user_id, &flight.1, found, keep_absence).await;
+            kept.store(filled == Some(true), Ordering::Relaxed);
             Ok::<_, error::Error>(found)
         };
-        let found = self.flights.try_get_with(flight.clone(), query).await;
-        if piloted.load(Ordering::Relaxed) {
-            self.flights.invalidate(&flight).await;
-        } else {
+        let found = self.flights.try_get_with(flight.clone(), query).await.map_err(|error| (*error).clone())?;
+        if !piloted.load(Ordering::Relaxed) {
             counters.spared();
+        } else if !kept.load(Ordering::Relaxed) {
+            // The era goes on, and whoever comes now asks again.
+            self.flights.invalidate(&flight).await;
         }
-        found.map_err(|error| (*error).clone())
+        Ok(found)
     }
 
     /// Somebody asked for an account that is not there, and the filter did not spare the query.
@@ -363,6 +365,19 @@ impl Shared {
             self.believed.want();
         }
     }
+}
+
+/// A query that others may share.
+struct Flight {
+    user_id: i64,
+    era: String,
+    /// The filter by which it may be kept that there is no such account.
+    keep_absence: Option<i64>,
+}
+
+/// An account that is not there is at version 0, before its opening.
+fn version(found: Option<State>) -> i64 {
+    found.map_or(0, |state| state.version)
 }
 
 /// Tells Redis what it has not been told, as soon as it answers.

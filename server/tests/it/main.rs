@@ -5,6 +5,7 @@
 
 mod app;
 mod batches;
+mod cache;
 mod cancellation;
 mod costs;
 mod cuts;
