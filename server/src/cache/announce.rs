@@ -21,8 +21,8 @@ use super::{
 use crate::{
     account::{Entry, Money, NewEntry, State},
     store::{
-        AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
-        Store, Transaction, Work,
+        AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
+        Result, RowLock, Store, Transaction, Work,
     },
 };
 

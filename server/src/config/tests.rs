@@ -120,7 +120,7 @@ fn the_file_is_named_by_flag_or_variable_or_found() {
 fn every_setting_can_come_from_every_layer() {
     for setting in SETTINGS {
         let value = match setting.name {
-            "redis_url" => "redis://localhost",
+            "redis_url" | "redlock_urls" => "redis://localhost",
             _ if setting.default.is_empty() => "x",
             _ => setting.default,
         };

@@ -26,8 +26,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
-    Store, Transaction, Work,
+    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
+    RowLock, Store, Transaction, Work,
     meter::{LockedSince, Meter},
     schema::{Exact, Plus, Stored, account_filter, accounts, entries},
     statements::{self, Kept},

@@ -19,7 +19,7 @@ use zbl_server::{
     strategy::REGISTRY,
 };
 
-use crate::app::{Bench, Database, Served as Server, deduction, money, until};
+use crate::app::{Bench, Database, Served as Server, WITHOUT_REDIS, deduction, money, until};
 
 /// Long enough that a loaded machine is never taken for a slow Redis.
 const PATIENT: [&str; 2] = ["--cache-wait", "10s"];
@@ -96,7 +96,7 @@ async fn an_answer_says_where_it_came_from() {
         let (status, _) = crate::facade::head(served.http, &format!("{line}?consistent=perhaps")).await;
         assert_eq!(status, 400);
 
-        let without = Server::start(&database.url, &[]).await;
+        let without = Server::start(&database.url, &[WITHOUT_REDIS]).await;
         let answer = without.account().get_balance(v1::GetBalanceRequest { user_id, consistent: false }).await.unwrap();
         assert_eq!(told(answer.metadata()), "bypass");
     }
@@ -106,7 +106,7 @@ async fn an_answer_says_where_it_came_from() {
 async fn what_is_looked_up_once_is_found_again() {
     for database in Database::each() {
         let redis = Redis::shared().unwrap().url();
-        let without = Bench::open(&database.url, &[]).await;
+        let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
         let user_id = without.account("100.00").await;
         let bench = instance(&database, &redis, &[]).await;
         let state = bench.stored(user_id).await;
@@ -183,7 +183,7 @@ async fn a_batch_is_in_the_cache_as_a_whole() {
 async fn many_who_miss_at_once_make_one_query() {
     for database in Database::each() {
         let redis = Redis::shared().unwrap().url();
-        let without = Bench::open(&database.url, &[]).await;
+        let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
         let user_id = without.account("100.00").await;
         let bench = instance(&database, &redis, &[]).await;
         bench.has_filter().await;

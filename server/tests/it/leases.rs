@@ -14,7 +14,7 @@ use zbl_server::{
     timeline::Phase,
 };
 
-use crate::app::{Bench, Database, Served, deduction, money, until};
+use crate::app::{Bench, Database, Served, WITHOUT_REDIS, deduction, money, until};
 
 fn named(name: &str) -> &'static Row {
     strategy::find(name).unwrap()
@@ -215,7 +215,7 @@ async fn without_its_redis_a_strategy_says_so_and_comes_back_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_configured_redis_a_strategy_is_unavailable_and_says_what_it_needs() {
-    let bench = Bench::open(&Database::sqlite().url, &["--redis-url="]).await;
+    let bench = Bench::open(&Database::sqlite().url, &[WITHOUT_REDIS]).await;
     let user_id = bench.account("100.00").await;
     for (name, flag) in
         [("redis_lock", "--redis-url"), ("redis_lock_fenced", "--redis-url"), ("redlock", "--redlock-urls")]

@@ -12,7 +12,7 @@ use zbl_server::{
 };
 
 use super::{instance, relay::Relay};
-use crate::app::{Bench, Database, money, until};
+use crate::app::{Bench, Database, WITHOUT_REDIS, money, until};
 
 /// Ids that nobody opens but the test.
 const FIRST: i64 = 5_000_000_000_000;
@@ -85,7 +85,7 @@ async fn who_opens_without_redis_is_not_hidden() {
         let redis = Redis::start().unwrap();
         let relay = Relay::to(redis.addr()).await;
         let reader = instance(&database, &redis.url(), &[]).await;
-        let without = Bench::open(&database.url, &[]).await;
+        let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
         let cut_off = instance(&database, &relay.url(), &["--cache-wait", "100ms", "--cache", "false"]).await;
         relay.cut();
         for (at, opener) in [&without, &cut_off].into_iter().enumerate() {
@@ -113,7 +113,7 @@ async fn who_opens_while_it_is_built_is_not_hidden() {
         let redis = Redis::start().unwrap();
         let reader = instance(&database, &redis.url(), &[]).await;
         let other = instance(&database, &redis.url(), &[]).await;
-        let without = Bench::open(&database.url, &[]).await;
+        let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
         reader.has_filter().await;
         for round in 0..3 {
             // Gone: found out by whoever asks for an absent id.

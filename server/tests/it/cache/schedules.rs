@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use zbl_server::cache::{Freshness, Served};
 
 use super::{instance, relay::Relay, writer};
-use crate::app::{Bench, Database, deduction};
+use crate::app::{Bench, Database, WITHOUT_REDIS, deduction};
 
 pub fn script(text: &str) -> Script {
     Script::new(text)
@@ -71,7 +71,7 @@ async fn a_slow_reader_keeps_nothing_old() {
     for forgets in [false, true] {
         let (database, redis) = (Database::mysql(), Redis::start().unwrap());
         let relay = Relay::to(redis.addr()).await;
-        let user_id = Bench::open(&database.url, &[]).await.account("100.00").await;
+        let user_id = Bench::open(&database.url, &[WITHOUT_REDIS]).await.account("100.00").await;
         let slow = instance(&database, &relay.url(), &[]).await;
         slow.has_filter().await;
         let other = instance(&database, &redis.url(), &[]).await;
@@ -96,7 +96,7 @@ async fn a_slow_reader_keeps_nothing_old() {
 async fn nobody_shares_a_query_that_began_too_early() {
     for forgets in [false, true] {
         let (database, redis) = (Database::sqlite(), Redis::start().unwrap());
-        let user_id = Bench::open(&database.url, &[]).await.account("100.00").await;
+        let user_id = Bench::open(&database.url, &[WITHOUT_REDIS]).await.account("100.00").await;
         let bench = instance(&database, &redis.url(), &[]).await;
         let (queried, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
         let early = tokio::spawn({

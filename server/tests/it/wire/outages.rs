@@ -150,7 +150,7 @@ async fn a_database_that_is_away() {
     proxy.set_new_connections(NewConnections::Refuse);
     proxy.drop_all();
     let mut account = served.account();
-    let expected = Said::plain(Code::Unavailable, Reason::BackendDown, &[]);
+    let expected = Said::plain(Code::Unavailable, Reason::BackendDown, &[("backend", "database")]);
     assert_eq!(said(account.deduct(deduct(user_id, "1"))).await, expected);
     assert_eq!(said(account.deposit(deposit(user_id, "1"))).await, expected);
     assert_eq!(said(account.get_balance(GetBalanceRequest { user_id, consistent: false })).await, expected);
