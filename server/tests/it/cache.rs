@@ -19,7 +19,7 @@ use zbl_server::{
     strategy::REGISTRY,
 };
 
-use crate::app::{Bench, Database, Served as Server, WITHOUT_REDIS, deduction, money, until};
+use crate::app::{Bench, Database, PATIENCE, Served as Server, WITHOUT_REDIS, deduction, money, until};
 
 /// Long enough that a loaded machine is never taken for a slow Redis.
 const PATIENT: [&str; 2] = ["--cache-wait", "10s"];
@@ -40,7 +40,8 @@ async fn writer(database: &Database, redis: &str, words: &[&str]) -> Bench {
 impl Bench {
     /// A read through the cache.
     async fn read(&self, user_id: i64) -> (Option<State>, Served) {
-        self.ledger.balance(user_id, Freshness::Cached).await.unwrap()
+        let read = self.ledger.balance(user_id, Freshness::Cached);
+        tokio::time::timeout(PATIENCE, read).await.expect("a read that does not end").unwrap()
     }
 
     /// The version that a read through the cache answers.

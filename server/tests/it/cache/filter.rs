@@ -11,7 +11,7 @@ use zbl_server::{
     store::FilterState,
 };
 
-use super::{instance, relay::Relay};
+use super::{instance, relay::Relay, writer};
 use crate::app::{Bench, Database, WITHOUT_REDIS, money, until};
 
 /// Ids that nobody opens but the test.
@@ -168,4 +168,67 @@ async fn who_was_opened_before_redis_lost_its_memory_is_not_hidden() {
 
 fn filter_keys(redis: &Redis) -> Vec<String> {
     redis.command(&["KEYS", "*:filter:*"]).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// One has just revoked the filter, and waits until nobody believes in it. Whoever opens, or finds what it opened, waits too.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_while_it_is_revoked_is_not_hidden() {
+    for database in Database::each() {
+        let redis = Redis::start().unwrap();
+        let reader = instance(&database, &redis.url(), &[]).await;
+        let openers =
+            [Bench::open(&database.url, &[WITHOUT_REDIS]).await, Bench::open(&database.url, &[WITHOUT_REDIS]).await];
+        for (at, repeats) in [true, false].into_iter().enumerate() {
+            let first = FIRST + 2 * at as i64;
+            let second = if repeats { first } else { first + 1 };
+            denies(&reader, first).await;
+            denies(&reader, second).await;
+            let id = Uuid::new_v4();
+            let ledger = Arc::clone(&openers[0].ledger);
+            let opening = tokio::spawn(async move { ledger.open(first, money("1.00"), id).await });
+            until("the filter is revoked", async || {
+                reader.ledger.bench().store.filter().await.unwrap().state == FilterState::Revoked
+            })
+            .await;
+            let id = if repeats { id } else { Uuid::new_v4() };
+            let opened = openers[1].ledger.open(second, money("1.00"), id).await.unwrap();
+            assert_eq!(opened.replayed, repeats);
+            assert!(reader.read(second).await.0.is_some(), "repeats: {repeats}, on {}", database.url);
+            opening.await.unwrap().unwrap();
+            assert!(reader.read(first).await.0.is_some());
+            until("it is built anew", async || {
+                let _ = reader.read(FIRST + 99).await;
+                reader.ledger.bench().store.filter().await.unwrap().state == FilterState::Sound
+            })
+            .await;
+        }
+    }
+}
+
+/// The builder has read its page of ids when an account is opened that would have been on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_behind_the_builders_back_is_not_hidden() {
+    let add =
+        [include_str!("../../../src/cache/scripts/filter.lua"), include_str!("../../../src/cache/scripts/add.lua")];
+    let add = redis::Script::new(&add.concat());
+    for (database, adds) in Database::each().into_iter().chain(Database::each()).zip([true, true, false, false]) {
+        let redis = Redis::start().unwrap();
+        let relay = Relay::to(redis.addr()).await;
+        let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
+        open(&without.ledger, FIRST + 1000).await;
+        relay.hold_calls(&add);
+        let reader = instance(&database, &relay.url(), &[]).await;
+        relay.holds_more_than(0).await;
+        let state = reader.ledger.bench().store.filter().await.unwrap().state;
+        assert_eq!(state, FilterState::Building);
+        let opener = if adds { writer(&database, &redis.url(), &[]).await } else { without };
+        open(&opener.ledger, FIRST).await;
+        relay.open();
+        denies(&reader, FIRST + 1).await;
+        // The filter alone is to tell.
+        let keys = redis.command(&["KEYS", &format!("*balance:{FIRST}")]).unwrap();
+        redis.command(&["DEL", &keys]).unwrap();
+        assert!(reader.read(FIRST).await.0.is_some(), "adds: {adds}, on {}", database.url);
+        assert!(reader.read(FIRST + 1000).await.0.is_some());
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, Semaphore};
 use zbl_server::cache::{Freshness, Served};
 
 use super::{instance, relay::Relay, writer};
-use crate::app::{Bench, Database, WITHOUT_REDIS, deduction};
+use crate::app::{Bench, Database, PATIENCE, WITHOUT_REDIS, deduction};
 
 pub fn script(text: &str) -> Script {
     Script::new(text)
@@ -111,7 +111,7 @@ async fn nobody_shares_a_query_that_began_too_early() {
                 ledger.cache().balance(user_id, Freshness::Cached, load).await
             }
         });
-        queried.notified().await;
+        tokio::time::timeout(PATIENCE, queried.notified()).await.expect("nobody asks the database");
         let acknowledged = bench.deduct(user_id).await;
         if forgets {
             redis.command(&["FLUSHALL"]).unwrap();
@@ -153,7 +153,7 @@ async fn nobody_shares_a_query_that_was_too_early_for_what_was_announced() {
             ledger.cache().balance(user_id, Freshness::Cached, load).await
         }
     });
-    queried.notified().await;
+    tokio::time::timeout(PATIENCE, queried.notified()).await.expect("nobody asks the database");
     let held = relay.held();
     relay.hold_calls(&script(PUBLISH));
     relay.holds_more_than(held).await;
