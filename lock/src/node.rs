@@ -12,10 +12,7 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use tokio::{
-    sync::OnceCell,
-    time::{self, Instant},
-};
+use tokio::time::{self, Instant};
 
 use crate::{Error, hold::Hold, settings::MIN_COMMAND};
 
@@ -80,7 +77,7 @@ pub(crate) struct Node {
     address: String,
     client: Client,
     command: Duration,
-    connection: OnceCell<ConnectionManager>,
+    connection: Mutex<Option<ConnectionManager>>,
     /// Until when it is taken for one that does not answer.
     silent: Mutex<Option<Instant>>,
 }
@@ -106,7 +103,7 @@ impl Node {
         let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(tcp);
         let address = info.addr().to_string();
         let client = Client::open(info).map_err(refused)?;
-        Ok(Self { address, client, command, connection: OnceCell::new(), silent: Mutex::default() })
+        Ok(Self { address, client, command, connection: Mutex::default(), silent: Mutex::default() })
     }
 
     /// Where it is.
@@ -189,13 +186,18 @@ impl Node {
         let within_time = time::timeout(limit, async {
             let mut tries = 1;
             loop {
-                let answer = match self.connected().await {
+                let answer = match self.connected() {
                     Ok(connection) => request(connection).await,
                     Err(error) => Err(error),
                 };
                 match answer {
                     Ok(answer) => return Ok((answer, tries)),
-                    Err(error) if tries < TRIES && may_pass(&error) => time::sleep(TRY_PAUSE).await,
+                    Err(error) if tries < TRIES && may_pass(&error) => {
+                        if is_demoted(&error) {
+                            self.connect_anew();
+                        }
+                        time::sleep(TRY_PAUSE).await;
+                    }
                     Err(error) => return Err(self.down(error)),
                 }
                 tries += 1;
@@ -229,16 +231,23 @@ impl Node {
     }
 
     /// The connection: made by the first who asks, shared by all, and renewed by the manager when it breaks.
-    async fn connected(&self) -> RedisResult<ConnectionManager> {
+    fn connected(&self) -> RedisResult<ConnectionManager> {
         // We bound and repeat ourselves, so that both are the caller's and not hidden in a connection.
-        let config = || {
-            ConnectionManagerConfig::new()
-                .set_number_of_retries(0)
-                .set_connection_timeout(Some(self.command))
-                .set_response_timeout(None)
-        };
-        let make = async || ConnectionManager::new_lazy_with_config(self.client.clone(), config());
-        self.connection.get_or_try_init(make).await.cloned()
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(self.command))
+            .set_response_timeout(None);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*connection {
+            return Ok(made.clone());
+        }
+        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        Ok(connection.insert(made).clone())
+    }
+
+    /// Gives up a link that is not broken: the next command makes another.
+    fn connect_anew(&self) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn down(&self, what: impl fmt::Display) -> Down {
@@ -248,7 +257,12 @@ impl Node {
 
 /// Whether the same request may succeed a moment later.
 fn may_pass(error: &RedisError) -> bool {
-    error.is_io_error() || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+    error.is_io_error() || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading) || is_demoted(error)
+}
+
+/// Whether the link leads to what has become a replica. A fail-over can move the address and leave our link where it was.
+fn is_demoted(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
 fn ms(time: Duration) -> u64 {

@@ -261,6 +261,11 @@ impl Cache {
         filter::settle(&*self.store, admission).await;
     }
 
+    /// Whether reads are answered from Redis.
+    pub fn reads(&self) -> bool {
+        self.redis.as_ref().is_some_and(|redis| redis.reads == Reads::FromRedis)
+    }
+
     /// What it has done so far.
     pub fn figures(&self) -> Figures {
         self.counters.read()

@@ -131,6 +131,18 @@ async fn one_that_stands_still_for_a_moment_loses_nothing() {
     lease.release().await.unwrap();
 }
 
+/// A fail-over moves the address. The link stays where it was, with what is a replica now, and has to be given up.
+#[tokio::test]
+async fn one_whose_address_is_another_servers_now_is_found_there() {
+    let (before, after) = (Redis::start().unwrap(), Redis::start().unwrap());
+    let here = lock(&before, &settings());
+    here.acquire("k", &Owner::new("r")).await.unwrap().release().await.unwrap();
+    ask(&before, &["REPLICAOF", "127.0.0.1", "1"]);
+    ask(&before, &["CONFIG", "SET", "port", &test_support::free_port().unwrap().to_string()]);
+    ask(&after, &["CONFIG", "SET", "port", &before.addr().port().to_string()]);
+    here.acquire("k", &Owner::new("r")).await.unwrap().release().await.unwrap();
+}
+
 #[tokio::test]
 async fn one_that_refuses_is_told_in_its_own_words() {
     let redis = Redis::start().unwrap();

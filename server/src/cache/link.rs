@@ -3,12 +3,12 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use redis::{
-    Client, IntoConnectionInfo, RedisResult,
+    Client, ErrorKind, IntoConnectionInfo, RedisResult, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
@@ -34,11 +34,14 @@ pub(super) enum Lane {
     Apart,
 }
 
+/// A connection, once it was needed.
+type Slot = Mutex<Option<ConnectionManager>>;
+
 /// The way to one Redis server.
 pub(super) struct Link {
     client: Client,
-    shared: OnceLock<ConnectionManager>,
-    apart: OnceLock<ConnectionManager>,
+    shared: Slot,
+    apart: Slot,
     /// How long a call may take, connecting included.
     pub(super) wait: Duration,
     health: Mutex<Health>,
@@ -80,8 +83,8 @@ impl Link {
         let info = url.into_connection_info()?.set_tcp_settings(settings);
         Ok(Self {
             client: Client::open(info)?,
-            shared: OnceLock::new(),
-            apart: OnceLock::new(),
+            shared: Slot::default(),
+            apart: Slot::default(),
             wait,
             health: Mutex::new(Health::Up),
             counters,
@@ -109,7 +112,13 @@ impl Link {
                 *self.health() = Health::Up;
                 return Some(value);
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => {
+                // A fail-over can move the address and leave our link with what has become a replica.
+                if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)) {
+                    *self.slot(lane) = None;
+                }
+                error.to_string()
+            }
             Err(_) => format!("no answer within {limit:?}"),
         };
         *self.health() = Health::Resting(Instant::now() + REST);
@@ -132,11 +141,8 @@ impl Link {
     }
 
     fn connection(&self, lane: Lane) -> RedisResult<ConnectionManager> {
-        let slot = match lane {
-            Lane::Shared => &self.shared,
-            Lane::Apart => &self.apart,
-        };
-        if let Some(connection) = slot.get() {
+        let mut slot = self.slot(lane);
+        if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
         // It tries again by itself only when it is called, and how often that is, is decided here.
@@ -145,10 +151,18 @@ impl Link {
             .set_connection_timeout(Some(CONNECT))
             .set_response_timeout(None);
         let connection = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
-        Ok(slot.get_or_init(|| connection).clone())
+        Ok(slot.insert(connection).clone())
     }
 
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+    fn slot(&self, lane: Lane) -> MutexGuard<'_, Option<ConnectionManager>> {
+        let slot = match lane {
+            Lane::Shared => &self.shared,
+            Lane::Apart => &self.apart,
+        };
+        slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -213,8 +213,6 @@ fn failed_over(scenery: &Scenery<'_>) -> Lines {
             format!("{{ redis-cli -p {port} CONFIG SET port {own} || :; }}"),
             master.start_line(),
             format!("redis-cli -e -p {own} REPLICAOF 127.0.0.1 {port}"),
-            // As Sentinel does: whoever is still connected would go on writing to what is a replica again.
-            format!("redis-cli -e -p {own} CLIENT KILL TYPE normal"),
             format!("until redis-cli -p {own} INFO replication | grep -q master_link_status:up; do sleep 0.02; done"),
         ])),
     }
