@@ -41,12 +41,12 @@
 //!
 //! # Where it is bounded
 //!
-//! `life` is `--cache-ttl` and up to a tenth more: 5 min 30 s.
+//! `life` is `--cache-ttl` and up to a tenth more, by Redis's clock: 5 min 30 s.
 //!
 //! | what happens | a read that starts after the acknowledgement may be older |
 //! | --- | --- |
 //! | Redis and the servers' way to it work, or Redis is gone for all | never |
-//! | the writer cannot announce, while other servers reach Redis | until Redis answers this writer again; if it dies before that, for `life` since the balance was kept |
+//! | the writer cannot announce, while others can read, or can so again before it | until Redis answers this writer again; if it dies before that, for `life` since the balance was kept |
 //! | Redis forgets the account between announcement and COMMIT, and then fails the publication as well | the same |
 //! | Redis comes back with older contents: restored from a snapshot, or a replica promoted that lagged | for `life` since the balance was kept |
 //! | a server without this Redis writes the same database; somebody writes around the service | for `life` since the balance was kept |

@@ -28,7 +28,8 @@
 //! - The memory of "somebody looked, and there was none" (for those that the filter mistakes for accounts) belongs to a
 //!   build too and is believed by the same rule; an opening that is admitted forbids it in the same step.
 //!
-//! What it refuses: to know of rows that were inserted around the service (the migration says what to do then).
+//! What it refuses: to know of accounts that are inserted around the service (the migration says what to do then), or by
+//! servers older than the row: they are to be gone before any is given a Redis.
 
 pub(super) mod build;
 

@@ -155,7 +155,7 @@ async fn who_was_opened_before_redis_lost_its_memory_is_not_hidden() {
     denies(&reader, user_id + 1).await;
     // Its snapshot has the filter of then, without the account.
     redis.restart().unwrap();
-    assert_eq!(redis.command(&["EXISTS", &format!("{}", filter_keys(&redis)[0])]).unwrap(), "1");
+    assert_eq!(redis.command(&["EXISTS", &filter_keys(&redis)[0]]).unwrap(), "1");
     let found = reader.ledger.balance(user_id, Freshness::Cached);
     assert!(found.await.unwrap().0.is_some(), "restored from a snapshot");
     until("it answers", async || reader.read(user_id).await.1 == Served::Hit).await;
