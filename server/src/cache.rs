@@ -51,6 +51,7 @@
 //! | Redis comes back with older contents: restored from a snapshot, or a replica promoted that lagged | for `life` since the balance was kept |
 //! | a server without this Redis writes the same database; somebody writes around the service | for `life` since the balance was kept |
 //! | a COMMIT takes effect more than `life` after it was announced, and its server is not there to publish | for `life` more |
+//! | Redis evicts what an opening told it, in the milliseconds before its COMMIT, and fails the calls around that | 3 s, in which the new account may be said not to be there |
 //! | more than 100 000 accounts were written while Redis was gone | those beyond: for `life` since the balance was kept |
 //!
 //! The writer's own server asks the database itself for every account that it still owes Redis (`owed.rs`), so through it
