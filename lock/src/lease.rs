@@ -288,7 +288,8 @@ async fn renew(held: Arc<Held>) {
                 tracing::debug!(key = held.key, "the lease was not renewed, trying again: {error}");
                 next = Instant::now() + lease / RETRIES;
             }
-            Err(_) => return held.lose(Lost::RanOut),
+            // Lost now, unless its holder has extended it meanwhile: the clock is looked at again.
+            Err(_) => next = Instant::now() + lease / RETRIES,
         }
     }
 }

@@ -13,12 +13,16 @@ use crate::{
     figures::Counters,
     hold::{Hold, lock_key},
     lease::Held,
-    node::{MAX_TOKEN, Node},
+    node::{Company, Node},
     owner::nonce,
     pace::Pace,
     queue::{Queue, Seat},
     quorum::{Quorum, Refusal, Taken},
 };
+
+/// As far as the counter of tokens can be raised: a billion tokens a day take twelve thousand years to come so far, and one
+/// damaged number may not use up the tokens of all others.
+const MOST_RAISED: i64 = 1 << 52;
 
 /// Fewer nodes than this have no majority that survives the loss of one.
 const MIN_NODES: usize = 3;
@@ -82,7 +86,8 @@ impl Lock {
 
     fn on(urls: &[String], settings: Settings) -> Result<Self, Error> {
         settings.validate()?;
-        let nodes = urls.iter().map(|url| Node::new(url, settings.command)).collect::<Result<Vec<_>, _>>()?;
+        let company = if urls.len() == 1 { Company::None } else { Company::Others };
+        let nodes = urls.iter().map(|url| Node::new(url, settings.command, company)).collect::<Result<Vec<_>, _>>()?;
         let different: HashSet<_> = nodes.iter().map(Node::address).collect();
         if different.len() < nodes.len() {
             return Err(Error::Url("the nodes must be different servers: one of them is named twice".to_owned()));
@@ -141,11 +146,12 @@ impl Lock {
     /// whoever guards something with tokens knows how far they had come.
     ///
     /// # Errors
-    /// [`Error::Token`] for Redlock, and above 2⁵³ − 1; [`Error::Down`].
+    /// [`Error::Token`] for Redlock, and above 2⁵²; [`Error::Down`].
     pub async fn raise_token(&self, at_least: i64) -> Result<(), Error> {
-        if at_least > MAX_TOKEN {
+        if at_least > MOST_RAISED {
             return Err(Error::Token(format!(
-                "the fencing token cannot be raised to {at_least}: {MAX_TOKEN} is the greatest that Redis counts exactly"
+                "the fencing token cannot be raised to {at_least}, which no counter has come to: {MOST_RAISED} at most; \
+                 correct what claims to have seen it"
             )));
         }
         self.0.quorum.raise(at_least).await

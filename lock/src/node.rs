@@ -36,7 +36,7 @@ const TURN: Duration = Duration::from_millis(20);
 /// Who has not asked for longer than this no longer waits: five times the longest pause between two questions.
 const STALE: Duration = Duration::from_millis(100);
 /// The greatest token: beyond it, Lua's numbers skip some.
-pub(crate) const MAX_TOKEN: i64 = (1 << 53) - 1;
+const MAX_TOKEN: i64 = (1 << 53) - 1;
 
 static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/acquire.lua")));
 static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/extend.lua")));
@@ -71,12 +71,22 @@ impl From<i64> for Ours {
 #[derive(Debug, Clone)]
 pub(crate) struct Down(pub(crate) String);
 
+/// Whether others are asked beside a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Company {
+    /// It alone decides, and has all the time there is.
+    None,
+    /// Others can do without it.
+    Others,
+}
+
 /// One Redis server.
 pub(crate) struct Node {
     /// `host:port`, without what else the URL told.
     address: String,
     client: Client,
     command: Duration,
+    company: Company,
     connection: Mutex<Option<ConnectionManager>>,
     /// Until when it is taken for one that does not answer.
     silent: Mutex<Option<Instant>>,
@@ -93,7 +103,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Error::Url`]; it does not repeat the URL, which may hold a password.
-    pub(crate) fn new(url: &str, command: Duration) -> Result<Self, Error> {
+    pub(crate) fn new(url: &str, command: Duration, company: Company) -> Result<Self, Error> {
         let refused = |error: RedisError| {
             Error::Url(format!("not an address of Redis (redis://[user:password@]host[:port][/db]): {error}"))
         };
@@ -103,7 +113,7 @@ impl Node {
         let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(tcp);
         let address = info.addr().to_string();
         let client = Client::open(info).map_err(refused)?;
-        Ok(Self { address, client, command, connection: Mutex::default(), silent: Mutex::default() })
+        Ok(Self { address, client, command, company, connection: Mutex::default(), silent: Mutex::default() })
     }
 
     /// Where it is.
@@ -210,6 +220,7 @@ impl Node {
                 *silent = None;
                 answer
             }
+            Err(_) if self.company == Company::None => Err(self.down(format!("no answer within {limit:?}"))),
             Err(_) => {
                 // From the first command that had all its time, or a node that became slow would never get it again.
                 silent.get_or_insert_with(|| Instant::now() + self.command * SILENCE);

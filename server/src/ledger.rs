@@ -299,6 +299,8 @@ impl Ledger {
                     self.acknowledged.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
                     return result;
                 }
+                // Who has given it up meanwhile needs no further attempt.
+                Next::Again(_) if operation.is_withdrawn() => return Err(Error::Expired),
                 Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
             }
         }
@@ -319,7 +321,9 @@ impl Ledger {
             // The database can still tell a repeat of what was applied.
             Failure::LockServerDown(reason) => {
                 let down = Error::BackendDown { backend: Backend::LockServer, reason };
-                Next::End(self.first_known(change, down, until).await)
+                // One look; where that fails as well, what is known is that there is no lock.
+                let looked = self.repeated(change, Instant::now()).await;
+                Next::End(looked.ok().flatten().ok_or(down))
             }
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
@@ -387,7 +391,12 @@ where
         Ok(receipt) => Next::End(Ok(receipt)),
         Err(failure) => after(failure).await,
     };
-    held.release().await;
+    if let Next::End(Err(Error::OutcomeUnknown { .. })) = next {
+        // The commit may still happen. What keeps others out is not given back but left to end by itself.
+        drop(held);
+    } else {
+        held.release().await;
+    }
     next
 }
 

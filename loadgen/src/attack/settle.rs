@@ -37,6 +37,8 @@ where
         while let Some(asked) = answer.as_ref().err().and_then(pause_asked) {
             turn += 1;
             tokio::time::sleep(backoff.pause().max(asked)).await;
+            // A call that is cut off by the end of the time has no outcome that is known.
+            answer = Err(Error::lost("the time was over"));
             answer = call(client(turn)).await;
         }
     };

@@ -1,5 +1,7 @@
 //! A deduction under way, whose end can be waited for again and again; and what its caller knows of it in the end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zbl_client::{Change, Client, Effect, Error, Receipt};
@@ -34,9 +36,19 @@ impl Call {
     /// caller would who is not refused for good; whether it happened in spite of an unknown end is for settling to say.
     pub(super) async fn settled(&self, clients: &[Client], until: Instant) -> Operation {
         let ended = self.end.borrow().clone();
+        // A later refusal says nothing of a try before it that ended unknown.
+        let is_doubtful = AtomicBool::new(false);
         let answer = match ended {
             Some(Err(error)) if error.effect() == Effect::None => {
-                let again = |client: Client| async move { client.deduct(&self.change).await };
+                let again = |client: Client| {
+                    let is_doubtful = &is_doubtful;
+                    async move {
+                        let answer = client.deduct(&self.change).await;
+                        let doubt = answer.as_ref().is_err_and(|error| error.effect() != Effect::None);
+                        is_doubtful.fetch_or(doubt, Ordering::Relaxed);
+                        answer
+                    }
+                };
                 patiently(clients, until, again).await
             }
             Some(answer) => answer,
@@ -45,7 +57,9 @@ impl Call {
         let outcome = match answer {
             Ok(receipt) => Outcome::Acknowledged(Acknowledgement::of(&receipt)),
             Err(error) => match (error.effect(), error.reason()) {
-                (Effect::None, Some(reason)) => Outcome::Failed { reason: reason.as_str() },
+                (Effect::None, Some(reason)) if !is_doubtful.load(Ordering::Relaxed) => {
+                    Outcome::Failed { reason: reason.as_str() }
+                }
                 _ => Outcome::Unknown,
             },
         };

@@ -106,6 +106,8 @@ async fn a_majority_that_forgot_loses_the_lease_at_the_next_renewal() {
     let mut nodes = Nodes::start();
     let settings = Settings { lease: ms(3_000), ..settings() };
     let lease = nodes.lock(&settings).acquire("k", &Owner::new("first")).await.unwrap();
+    // A majority suffices; a request that is still on its way to the others would be sent again after the restart.
+    until("all have granted it", async || Nodes::locked(&nodes.0) == nodes.0.len()).await;
     for node in &mut nodes.0[..2] {
         node.restart().unwrap();
     }

@@ -27,6 +27,11 @@ impl Claim {
             Err(found) => found == WITHDRAWN,
         }
     }
+
+    /// Whether the caller has given it up.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.load(Ordering::Acquire) == WITHDRAWN
+    }
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(super) async fn acquire(lock: &Lock, operation: &Operation) -> Result<Guard<
 /// What a lock's error is to an attempt.
 pub(super) fn failure(error: LockError) -> Failure {
     match error {
-        LockError::Down(reason) => Failure::LockServerDown(reason),
+        LockError::Down(reason) | LockError::Token(reason) => Failure::LockServerDown(reason),
         LockError::Lost(lost) => Failure::LeaseLost(lost.to_string()),
         error @ (LockError::Busy { .. } | LockError::Crowded { .. }) => Failure::LockHeld(error.to_string()),
         error => Failure::Store(store::Error::Unexpected(error.to_string())),

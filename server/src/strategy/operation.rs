@@ -143,6 +143,11 @@ impl Operation {
         if self.claim.begin() { Ok(()) } else { Err(Failure::Withdrawn) }
     }
 
+    /// Whether its caller has given up what had not begun.
+    pub(crate) fn is_withdrawn(&self) -> bool {
+        self.claim.is_withdrawn()
+    }
+
     /// Waits where the lab holds the operation.
     pub(crate) async fn pass_gate(&self, point: Point) {
         if let Some(gates) = &self.bench.gates {

@@ -15,7 +15,8 @@
 //!
 //! The lease is renewed at a third of its length, and an attempt whose renewal failed does not write: it looks before the
 //! write and again when nothing is left but the commit. What cannot be closed is the moment after that last look, in
-//! which a process can be stopped, or its COMMIT be on its way, for any length of time. Nor does the lock outlive its
+//! which a process can be stopped, or its COMMIT be on its way, for any length of time. Where the outcome of a lost COMMIT
+//! stays unknown (OUTCOME_UNKNOWN), the lock is not given back but left to run out, while that commit may still happen. Nor does the lock outlive its
 //! Redis: restarted empty, or failed over to a replica that had not heard of it, it is free for the next. `loadgen
 //! lockdeath` shows each of these; `redis_lock_fenced` closes them in the database.
 

@@ -7,7 +7,7 @@ use futures::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use test_support::{Cut, CutProxy, NewConnections};
+use test_support::{Cut, CutProxy, NewConnections, Redis};
 use uuid::Uuid;
 use zbl_server::{
     account::Change,
@@ -153,6 +153,24 @@ async fn a_commit_in_flight_is_not_overwritten() {
         assert_eq!(second.version_before, 2, "{}: it wrote over the first", row.name);
         assert_eq!(bench.balance(user_id).await, money("980.00"), "{}", row.name);
     }
+}
+
+/// A commit whose fate could not be learnt in time can still happen. The lock in Redis is not given back meanwhile: another
+/// server stays out until the lease has run out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_not_given_back_while_a_commit_is_in_flight() {
+    let (redis, url) = (Redis::start().unwrap(), Database::mysql().url);
+    let redis_url = redis.url();
+    let words = ["--redis-url", &redis_url, "--cache=false", "--lease", "60s", "--settle-timeout", "300ms"];
+    let (bench, proxy) = behind_proxy(&url, &words).await;
+    let user_id = bench.account("1000.00").await;
+    let row = zbl_server::strategy::find("redis_lock").unwrap();
+    proxy.arm(Cut::InFlight, 1);
+    let unknown = bench.ledger.apply(deduction(user_id), Some(row)).await;
+    assert!(matches!(unknown, Err(Error::OutcomeUnknown { .. })), "{unknown:?}");
+    assert_eq!(redis.command(&["EXISTS", &format!("zbl:lock:{user_id}")]).unwrap().trim(), "1");
+    assert_eq!(proxy.release_held(), 1, "nothing was in flight");
+    until("it happens after all", async || bench.balance(user_id).await == money("990.00")).await;
 }
 
 /// The strategies that lose nothing within one process.

@@ -72,7 +72,7 @@ async fn hold(script: Script, _room: OwnedSemaphorePermit, told: Told, mut stopp
     };
     script.release();
     if ends_by_stopping {
-        let _ = told.send(Err(status(&Error::Stopping))).await;
+        let _ = told.try_send(Err(status(&Error::Stopping)));
     }
 }
 
