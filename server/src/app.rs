@@ -170,6 +170,7 @@ impl App {
                 tokio::try_join!(grpc, http)?;
                 // Changes whose callers have gone still run to their end.
                 self.ledger.drained().await;
+                self.ledger.cache().pay_debts().await;
                 Ok(())
             } => served,
             () = http::count() => Ok(()),

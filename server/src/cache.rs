@@ -30,10 +30,12 @@
 //!   forgot the account in between (eviction, `FLUSHALL`, a restart, the end of a life), the era is gone with it.
 //! - **A shared query** (single flight) may have begun before *w* was committed. It is shared only within an era: the reader
 //!   looked for itself, found the era of that flight still standing, so nothing was announced since the flight looked. And
-//!   what was announced before the flight looked, but not committed when it queried, the reader has found as `v`: an older
-//!   result it does not take, but asks for itself.
+//!   what was announced before the flight looked, but not committed when it queried, the reader has found as `v`: it asks
+//!   for itself.
 //! - **A writer that dies between COMMIT and publish** (or whose commit is lost with its link) leaves an announcement without
 //!   a balance. Readers ask the database, and may keep what they find as soon as it is as new as the announcement.
+//! - **A lost commit that is settled later**, here or by another server that is asked again: whoever finds the entry in the
+//!   journal publishes it before the answer.
 //! - **A commit that fails** takes its announcement back, if nobody announced after it. Where that fails too, reads of the
 //!   account ask the database until the next change, or until the announcement runs out.
 //! - **Redis forgets the account between announcement and COMMIT**: a reader may keep what it read before the COMMIT. The
@@ -51,19 +53,24 @@
 //! | Redis comes back with older contents: restored from a snapshot, or a replica promoted that lagged | for `life` since the balance was kept |
 //! | a server without this Redis writes the same database; somebody writes around the service | for `life` since the balance was kept |
 //! | a COMMIT takes effect more than `life` after it was announced, and its server is not there to publish | for `life` more |
+//! | Redis is full (`noeviction`) or refuses single calls | never: no era, so nothing new is kept, and reads ask the database; a full Redis still takes announcements, a few bytes each. Where it refuses those too, as where the writer cannot announce |
 //! | Redis evicts what an opening told it, in the milliseconds before its COMMIT, and fails the calls around that | 3 s, in which the new account may be said not to be there |
 //! | more than 100 000 accounts were written while Redis was gone | those beyond: for `life` since the balance was kept |
 //!
 //! The writer's own server asks the database itself for every account that it still owes Redis (`owed.rs`), so through it
 //! each reads its own writes even then. A key holds at most 10 s longer where its reader took that long (`shelf.rs`).
 //!
-//! A database restored from a backup counts its versions anew: give it a new `account_filter.keyspace`, or empty Redis.
-//! Redis Cluster is not supported: a batch tells all its accounts in one call.
+//! A database restored from a backup counts its versions anew, and so does one that lost commits in a fail-over
+//! (asynchronous replication): until its accounts pass the versions that Redis has seen, balances are *false*, not only old.
+//! Give it a new `account_filter.keyspace`, or empty Redis. The same holds of a copy of a database that goes through the same
+//! Redis: change the keyspace in the copy before a server is started on it. Redis Cluster is not supported: a batch tells
+//! all its accounts in one call; nor is Galera with several writers, where row locks do not order the announcements and a
+//! node may answer with what another has already replaced.
 //!
 //! # What it costs
 //!
-//! Two calls to Redis around each commit, a read of one. Each waits `--cache-wait` at most (the first under row locks), and
-//! after a failure nobody waits for a tenth of a second but one who tries again (`link.rs`). Without `--redis-url` there is no
+//! Two calls to Redis around each commit, one for a repeat, a read of one or two. Each waits `--cache-wait` at most (the first
+//! under row locks), and after an outage nobody waits for a tenth of a second but one who tries again (`link.rs`). Without `--redis-url` there is no
 //! decorator around the store and no call. With `--cache=false` this server does not read from Redis, but still tells it
 //! what it writes: the others do.
 
@@ -106,6 +113,9 @@ const FLIGHTS: u64 = 10_000;
 
 /// How long a result waits for those who found its era just before it ended. However long, it is right for them.
 const FLIGHT_LIFE: Duration = Duration::from_secs(1);
+
+/// How long a server that ends goes on telling Redis what it owes it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// How the cache is set up.
 #[derive(Clone, Debug)]
@@ -262,6 +272,23 @@ impl Cache {
         filter::settle(&*self.store, admission).await;
     }
 
+    /// Before this server ends: tells Redis once more what it was not told, as far as it answers in a moment. What is still
+    /// owed then runs out.
+    pub async fn pay_debts(&self) {
+        if let Some(redis) = &self.redis {
+            let Announcer { shelf, owed } = &*redis.announcer;
+            let paying = async {
+                let mut debts = owed.next();
+                while !debts.is_empty() && shelf.remind(&debts).await.is_some() {
+                    owed.told(&debts);
+                    debts = owed.next();
+                }
+            };
+            // Whoever is still owed something then is in the table of bounds.
+            let _ = tokio::time::timeout(LAST_WORD, paying).await;
+        }
+    }
+
     /// Whether reads are answered from Redis.
     pub fn reads(&self) -> bool {
         self.redis.as_ref().is_some_and(|redis| redis.reads == Reads::FromRedis)
@@ -318,17 +345,22 @@ impl Shared {
                     return Ok((None, Served::Hit));
                 }
             }
-            Some(Look::Nothing(Nothing { announced, era: Some(era), filter: said })) => {
+            Some(Look::Nothing(Nothing { announced: 0, era: Some(era), filter: said })) => {
                 let keep_absence = filter.filter(|_| said == Said::Maybe);
                 let flight = Flight { user_id, era, keep_absence };
                 let found = self.share(flight, load, counters).await?;
                 if found.is_none() {
                     self.missed_a_filter(said).await;
                 }
-                // Of one that was announced before and not committed yet, the query may have been too early for us.
-                if version(found) >= announced {
-                    return Ok((found, if announced == 0 { Served::Miss } else { Served::Bypass }));
+                return Ok((found, Served::Miss));
+            }
+            // Of what was announced and not committed yet, another's query may have been too early for us.
+            Some(Look::Nothing(Nothing { era: Some(era), .. })) => {
+                let found = load().await?;
+                if found.is_some() {
+                    self.announcer.shelf.fill(user_id, &era, found, None).await;
                 }
+                return Ok((found, Served::Bypass));
             }
             Some(Look::Nothing(_)) | None => {}
         }
@@ -379,11 +411,6 @@ struct Flight {
     era: String,
     /// The filter by which it may be kept that there is no such account.
     keep_absence: Option<i64>,
-}
-
-/// An account that is not there is at version 0, before its opening.
-fn version(found: Option<State>) -> i64 {
-    found.map_or(0, |state| state.version)
 }
 
 /// Tells Redis what it has not been told, as soon as it answers.

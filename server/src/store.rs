@@ -210,6 +210,17 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn filter(&self) -> Result<Filter>;
 
+    /// [`Transaction::move_filter`] in a transaction of its own, which waits for its lock only briefly: openings, which
+    /// share the row, queue behind whoever waits to have it alone.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate`; after `Lost` and `CommitLost` it may have been done.
+    async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
+        let mut transaction = self.transaction(Isolation::ReadCommitted);
+        let matched = transaction.move_filter(from, to).await?;
+        transaction.commit().await.map(|()| matched)
+    }
+
     /// At most `limit` ids of accounts after one, in order.
     ///
     /// # Errors

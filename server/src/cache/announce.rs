@@ -4,6 +4,9 @@
 //! Around a COMMIT stand two calls. Before it, while the row locks are held, the versions are *announced*; after it they
 //! are *published*, before the caller is answered. Where the announcement fails, the accounts are remembered first
 //! (`owed.rs`): the commit goes on, because a cache must not stop a bank.
+//!
+//! Whoever finds an entry in the journal by its request is about to acknowledge it, after a lost COMMIT or to one who asks
+//! again. Nobody knows that it was ever published, so it is published then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     link::Lane,
-    owed::Owed,
+    owed::{Owed, Remembrance},
     shelf::{Announcement, Shelf},
 };
 use crate::{
@@ -34,40 +37,64 @@ pub(super) struct Announcer {
 
 impl Announcer {
     /// Before a COMMIT is sent.
-    async fn before(&self, lane: Lane, written: &BTreeMap<i64, State>) -> Option<Announcement> {
+    async fn before(&self, lane: Lane, written: &BTreeMap<i64, State>) -> Said {
         let versions = versions(written);
-        let announcement = self.shelf.announce(lane, &versions).await;
-        if announcement.is_none() {
-            self.owed.remember(versions);
+        match self.shelf.announce(lane, &versions).await {
+            Some(announcement) => Said::Announced(announcement),
+            None => Said::Owed(self.owed.remember(versions)),
         }
-        announcement
     }
 
     /// When it was answered, or is lost.
-    async fn after(
-        &self,
-        lane: Lane,
-        written: &BTreeMap<i64, State>,
-        announcement: Option<Announcement>,
-        committed: &Result<()>,
-    ) {
-        match (committed, announcement) {
-            // Redis may have been told by now, and have forgotten again before the commit: it is told once more.
-            (Ok(()), None) => self.owed.remember(versions(written)),
-            (Ok(()), Some(_)) => {
-                if self.shelf.publish(lane, written).await.is_none() {
-                    // The announcement stands, unless Redis loses its memory just now.
-                    self.owed.remember(versions(written));
-                }
+    async fn after(&self, lane: Lane, written: &BTreeMap<i64, State>, said: Said, committed: &Result<()>) {
+        match (committed, said) {
+            (Ok(()), Said::Announced(_)) => self.publish(lane, written).await,
+            // Redis may have been told by now, and have forgotten again before the commit: it is told once more. A lost one
+            // may have happened, or happen yet; that it did, `find` will tell.
+            (Ok(()), Said::Owed(_)) | (Err(Error::CommitLost(_)), _) => {
+                self.owed.remember(versions(written));
             }
-            // It may have happened, or happen yet: the announcement stands.
-            (Err(Error::CommitLost(_)), _) => {}
-            (Err(_), Some(announcement)) => {
+            (Err(_), Said::Announced(announcement)) => {
                 // Where this fails the announcement stands, and costs reads a way to the database until it runs out.
                 let _ = self.shelf.retract(lane, written.keys(), &announcement).await;
             }
-            (Err(_), None) => {}
+            (Err(_), Said::Owed(remembrance)) => self.owed.withdraw(remembrance, written.keys().copied()),
         }
+    }
+
+    /// When it is certain that accounts got these states, and before anybody is told.
+    async fn publish(&self, lane: Lane, committed: &BTreeMap<i64, State>) {
+        if self.shelf.publish(lane, committed).await.is_none() {
+            // The announcement stands, unless Redis loses its memory just now.
+            self.owed.remember(versions(committed));
+        }
+    }
+
+    /// When entries were found that somebody may be about to acknowledge.
+    async fn found(&self, lane: Lane, entries: impl IntoIterator<Item = &Entry>) {
+        let mut newest = BTreeMap::new();
+        for Entry { user_id, balance_after: balance, version, .. } in entries {
+            note(&mut newest, *user_id, State { balance: *balance, version: *version });
+        }
+        if !newest.is_empty() {
+            self.publish(lane, &newest).await;
+        }
+    }
+}
+
+/// What became of an announcement.
+enum Said {
+    /// Redis has it.
+    Announced(Announcement),
+    /// Redis was not told, or did not confirm it.
+    Owed(Remembrance),
+}
+
+/// Keeps the newest state of each account.
+fn note(newest: &mut BTreeMap<i64, State>, user_id: i64, state: State) {
+    let known = newest.entry(user_id).or_insert(state);
+    if state.version > known.version {
+        *known = state;
     }
 }
 
@@ -102,7 +129,9 @@ impl Store for Announced {
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
-        self.inner.find(user_id, request_id).await
+        let found = self.inner.find(user_id, request_id).await?;
+        self.announcer.found(Lane::Shared, &found).await;
+        Ok(found)
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
@@ -161,10 +190,7 @@ struct AnnouncedTransaction {
 impl AnnouncedTransaction {
     fn note(&mut self, entry: &NewEntry) {
         let state = State { balance: entry.balance_after, version: entry.version };
-        let newest = self.written.entry(entry.user_id).or_insert(state);
-        if state.version > newest.version {
-            *newest = state;
-        }
+        note(&mut self.written, entry.user_id, state);
     }
 }
 
@@ -206,9 +232,9 @@ impl Transaction for AnnouncedTransaction {
     async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
         self.note(entry);
         let Self { inner, announcer, lane, written } = *self;
-        let announcement = announcer.before(lane, &written).await;
+        let said = announcer.before(lane, &written).await;
         let committed = inner.append_and_commit(entry).await;
-        announcer.after(lane, &written, announcement, &committed).await;
+        announcer.after(lane, &written, said, &committed).await;
         committed
     }
 
@@ -217,7 +243,9 @@ impl Transaction for AnnouncedTransaction {
     }
 
     async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
-        self.inner.find_many(requests).await
+        let found = self.inner.find_many(requests).await?;
+        self.announcer.found(self.lane, &found).await;
+        Ok(found)
     }
 
     async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
@@ -231,7 +259,9 @@ impl Transaction for AnnouncedTransaction {
     }
 
     async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
-        self.inner.find(user_id, request_id).await
+        let found = self.inner.find(user_id, request_id).await?;
+        self.announcer.found(self.lane, &found).await;
+        Ok(found)
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
@@ -253,9 +283,9 @@ impl Transaction for AnnouncedTransaction {
         if written.is_empty() {
             return inner.commit().await;
         }
-        let announcement = announcer.before(lane, &written).await;
+        let said = announcer.before(lane, &written).await;
         let committed = inner.commit().await;
-        announcer.after(lane, &written, announcement, &committed).await;
+        announcer.after(lane, &written, said, &committed).await;
         committed
     }
 

@@ -23,10 +23,19 @@
 //! - A builder makes the row `BUILDING` (X, so it waits for the openings in flight, which its scan then sees), adds every id
 //!   there is, and makes it `SOUND` only where it still is its own `BUILDING`: an opening that could not add its id has
 //!   turned that off.
-//! - The header of the filter names the Redis process that it was built in. One that was started again, restored or
-//!   promoted is another, and neither confirms an addition nor denies an id. Eviction takes header and bits together.
+//! - The header of the filter names the Redis that it was built in, by its run id (new at each start) and its replication id
+//!   (new at each promotion). One that was started again, or promoted, even for the second time, is another; it neither
+//!   confirms an addition nor denies an id, and no replica does. Eviction takes header and bits together.
 //! - The memory of "somebody looked, and there was none" (for those that the filter mistakes for accounts) belongs to a
 //!   build too and is believed by the same rule; an opening that is admitted forbids it in the same step.
+//!
+//! # Where it is bounded
+//!
+//! | what happens | what follows |
+//! | --- | --- |
+//! | an opener without Redis has committed, and is not acknowledged yet; somebody else has found its account and used it | for 1.2 s after the COMMIT others may be told that there is no such account |
+//! | an opening is stuck before its COMMIT while Redis, or the filter in it, is gone | it holds the row (S), so nobody can revoke the filter: openings by others fail as contended until the database ends it |
+//! | the database does not tell within [`BELIEF`] what the row is | absent ids are asked for there like all others |
 //!
 //! What it refuses: to know of accounts that are inserted around the service (the migration says what to do then), or by
 //! servers older than the row: they are to be gone before any is given a Redis.
@@ -41,7 +50,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::shelf::Shelf;
-use crate::store::{self, Filter, FilterState, Isolation, Matched, Store, Transaction};
+use crate::store::{self, Filter, FilterState, Matched, Store, Transaction};
 
 /// How long a look at the row is believed: one cheap query in this time, where ids without an account are asked for.
 pub(super) const BELIEF: Duration = Duration::from_secs(1);
@@ -73,7 +82,7 @@ impl Hashes {
 pub(super) struct Believed {
     store: Arc<dyn Store>,
     seen: Mutex<Option<Seen>>,
-    /// One asks at a time, for all.
+    /// One asks at a time, for all who come meanwhile.
     asking: tokio::sync::Mutex<()>,
     /// A filter that can be believed is wanted.
     wanted: Notify,
@@ -107,14 +116,15 @@ impl Believed {
         if let Some(filter) = self.young() {
             return Some(filter);
         }
-        let _turn = self.asking.lock().await;
-        if let Some(filter) = self.young() {
-            return Some(filter);
-        }
+        let Ok(_turn) = self.asking.try_lock() else {
+            // Whatever comes of it, nothing included: a database that hangs is not asked by one after the other.
+            let _turn = self.asking.lock().await;
+            return self.young();
+        };
         let asked = Instant::now();
-        let filter = self.store.filter().await.ok()?;
+        // An answer that takes longer is worth nothing.
+        let filter = tokio::time::timeout(BELIEF, self.store.filter()).await.ok()?.ok()?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen { asked, filter });
-        // The answer may have taken longer than it is worth.
         self.young()
     }
 
@@ -194,16 +204,9 @@ pub(super) async fn settle(store: &dyn Store, admission: Admission) {
     let _ = turn(store, revoked, revoked.turned(FilterState::Off)).await;
 }
 
-/// Turns the filter in a transaction of its own, where it still is what was read.
+/// Turns the filter, where it still is what was read and no opening is in the way for long.
 async fn turn(store: &dyn Store, from: Filter, to: Filter) -> Option<Filter> {
-    let mut transaction = store.transaction(Isolation::ReadCommitted);
-    match transaction.move_filter(from, to).await {
-        Ok(Matched::Yes) => transaction.commit().await.ok().map(|()| to),
-        _ => {
-            transaction.rollback().await;
-            None
-        }
-    }
+    (store.turn_filter(from, to).await.ok()? == Matched::Yes).then_some(to)
 }
 
 #[cfg(test)]

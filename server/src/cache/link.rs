@@ -1,5 +1,6 @@
-//! The way to Redis: connected when it is first needed, bounded in time, and left alone for a moment after a failure, so
-//! that a Redis that is slow or gone does not make every call wait for it. Knows no key and no script.
+//! The way to Redis: connected when it is first needed, bounded in time, and left alone for a moment after an outage, so
+//! that a Redis that is slow or gone does not make every call wait for it. A call that is refused is none: its answer came,
+//! and says nothing of other calls. Knows no key and no script.
 
 use std::{
     future::Future,
@@ -8,14 +9,14 @@ use std::{
 };
 
 use redis::{
-    Client, ErrorKind, IntoConnectionInfo, RedisResult, ServerErrorKind,
+    Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
 
 use super::figures::Counters;
 
-/// How long Redis is left alone after a failure. One call then tries again, and the others wait for what it finds out.
+/// How long Redis is left alone after an outage. One call then tries again, and the others wait for what it finds out.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
 /// How long a new connection may take to come about; whoever needs it waits only as long as its own limit.
@@ -58,6 +59,27 @@ enum Health {
     Probed,
 }
 
+/// Why a call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    /// Redis did not answer, or is not ready to serve anybody.
+    Outage,
+    /// It answered that it will not do this (it is full, a key is not what it should be).
+    Refusal,
+}
+
+impl Failure {
+    fn of(error: &RedisError) -> Self {
+        match error.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading | ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown,
+            ) => Self::Outage,
+            ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType => Self::Refusal,
+            _ => Self::Outage,
+        }
+    }
+}
+
 /// One that tries again. Dropped without having found out, it lets another one try.
 struct Probe<'a>(&'a Link);
 
@@ -91,7 +113,7 @@ impl Link {
         })
     }
 
-    /// Makes a call within `limit`. `None`: it failed, or was not made because another had just failed; it may yet arrive.
+    /// Makes a call within `limit`. `None`: it failed, or was not made because Redis had just been out; it may yet arrive.
     pub(super) async fn call<T, F>(
         &self,
         lane: Lane,
@@ -106,28 +128,62 @@ impl Link {
             self.counters.failed(operation);
             return None;
         };
+        let answer = self.attempt(lane, operation, limit, call).await;
+        if matches!(answer, Err(Failure::Outage)) {
+            *self.health() = Health::Resting(Instant::now() + REST);
+        }
+        answer.ok()
+    }
+
+    /// The same, whether or not Redis has just been out; for one task that pauses by itself. Others learn from it only that
+    /// Redis is back.
+    pub(super) async fn insist<T, F>(
+        &self,
+        lane: Lane,
+        operation: &'static str,
+        limit: Duration,
+        call: impl FnOnce(ConnectionManager) -> F,
+    ) -> Option<T>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.attempt(lane, operation, limit, call).await.ok()
+    }
+
+    async fn attempt<T, F>(
+        &self,
+        lane: Lane,
+        operation: &'static str,
+        limit: Duration,
+        call: impl FnOnce(ConnectionManager) -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         let answer = tokio::time::timeout(limit, async { call(self.connection(lane)?).await });
-        let reason = match answer.await {
+        let (failure, reason) = match answer.await {
             Ok(Ok(value)) => {
                 *self.health() = Health::Up;
-                return Some(value);
+                return Ok(value);
             }
             Ok(Err(error)) => {
                 // A fail-over can move the address and leave our link with what has become a replica.
                 if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)) {
                     *self.slot(lane) = None;
                 }
-                error.to_string()
+                (Failure::of(&error), error.to_string())
             }
-            Err(_) => format!("no answer within {limit:?}"),
+            Err(_) => (Failure::Outage, format!("no answer within {limit:?}")),
         };
-        *self.health() = Health::Resting(Instant::now() + REST);
+        if failure == Failure::Refusal {
+            *self.health() = Health::Up;
+        }
         self.counters.failed(operation);
-        tracing::debug!(operation, "Redis failed the cache: {reason}");
-        None
+        tracing::debug!(operation, ?failure, "Redis failed the cache: {reason}");
+        Err(failure)
     }
 
-    /// Whether a call may be made now; after a failure, by one at a time.
+    /// Whether a call may be made now; after an outage, by one at a time.
     fn admit(&self) -> Result<Option<Probe<'_>>, ()> {
         let mut health = self.health();
         match *health {

@@ -4,11 +4,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rand::Rng;
-use redis::{FromRedisValue, Script};
+use redis::{FromRedisValue, Script, ScriptInvocation};
 
 use super::{
     filter::Hashes,
     link::{Lane, Link},
+    owed::Debt,
 };
 use crate::account::{Money, State};
 
@@ -130,22 +131,25 @@ impl Shelf {
     /// Says that accounts may be about to get versions.
     pub(super) async fn announce(&self, lane: Lane, versions: &BTreeMap<i64, i64>) -> Option<Announcement> {
         let token = token();
-        self.tell(lane, versions, &token).await?;
+        let script = self.announcement(versions.iter().map(|(id, version)| (*id, *version)), &token);
+        self.run::<()>(lane, "announce", &script).await?;
         Some(Announcement(token))
     }
 
-    /// Says that accounts may have got versions; nobody will take it back.
-    pub(super) async fn remind(&self, versions: &BTreeMap<i64, i64>) -> Option<()> {
-        self.tell(Lane::Shared, versions, "").await
+    /// Says that accounts may have got versions; nobody will take it back. It does not wait its turn after an outage.
+    pub(super) async fn remind(&self, debts: &BTreeMap<i64, Debt>) -> Option<()> {
+        let script = self.announcement(debts.iter().map(|(id, debt)| (*id, debt.version)), "");
+        let call = async |mut connection| script.invoke_async(&mut connection).await;
+        self.link.insist(Lane::Shared, "remind", self.link.wait, call).await
     }
 
-    async fn tell(&self, lane: Lane, versions: &BTreeMap<i64, i64>, token: &str) -> Option<()> {
+    fn announcement(&self, versions: impl Iterator<Item = (i64, i64)>, token: &str) -> ScriptInvocation<'_> {
         let mut script = self.announce.arg(self.some_life());
         script.arg(token);
         for (user_id, version) in versions {
-            script.key(self.balance(*user_id)).arg(version);
+            script.key(self.balance(user_id)).arg(version);
         }
-        self.run(lane, "announce", &script).await
+        script
     }
 
     /// Says what accounts hold at the versions that were announced.
@@ -183,7 +187,7 @@ impl Shelf {
         &self,
         lane: Lane,
         operation: &'static str,
-        script: &redis::ScriptInvocation<'_>,
+        script: &ScriptInvocation<'_>,
     ) -> Option<T> {
         let call = async |mut connection| script.invoke_async(&mut connection).await;
         self.link.call(lane, operation, self.link.wait, call).await

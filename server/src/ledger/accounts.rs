@@ -154,9 +154,9 @@ impl Ledger {
         let set = write(transaction, setting, found, user_id, balance, request_id).await?;
         let admission = match setting {
             _ if is_new => self.cache.admit(transaction, user_id).await?,
+            _ if matches!(set, Set::Written(_)) => Admission::Known,
             // It was opened a moment ago, perhaps, and its opener still waits.
-            Setting::Open => self.cache.doubt(transaction).await?,
-            Setting::Reset => Admission::Known,
+            _ => self.cache.doubt(transaction).await?,
         };
         Ok((set, admission))
     }

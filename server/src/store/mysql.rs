@@ -23,9 +23,9 @@ use self::{
     transaction::MysqlTransaction,
 };
 use super::{
-    APART, Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
+    APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Store, Transaction, Work,
     meter::LockedSince,
-    schema::accounts,
+    schema::{account_filter, accounts},
     statements::{self, Kept},
 };
 use crate::account::{Entry, State};
@@ -210,6 +210,21 @@ impl Store for MysqlStore {
         let mut lease = self.pool.lease().await?;
         let row = self.wire.answered(statements::filter().first(lease.connection()?)).await;
         Filter::from_row(self.ended(lease, row)?)
+    }
+
+    async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
+        let mut lease = self.pool.lease().await?;
+        let briefly = self.wire.answered(lease.connection()?.batch_execute(text::WAIT_BRIEFLY)).await;
+        briefly.map_err(|error| classify(&error))?;
+        // X, released at once: it is a transaction.
+        let rows = self.wire.answered(statements::move_filter!(from, to).execute(lease.connection()?)).await;
+        if rows.is_ok() {
+            self.wire.meter.committed(&LockedSince::default());
+        }
+        // A link that may still wait only briefly is not given back.
+        let as_before = self.wire.answered(lease.connection()?.batch_execute(text::WAIT_AS_BEFORE)).await;
+        self.ended(lease, as_before)?;
+        rows.map(Matched::from_rows).map_err(|error| classify(&error))
     }
 
     async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {

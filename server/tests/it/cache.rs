@@ -4,6 +4,7 @@
 mod filter;
 mod hunt;
 mod outages;
+mod refusals;
 mod relay;
 mod schedules;
 

@@ -15,7 +15,7 @@ use crate::app::{Bench, Database, deduction, money, until};
 /// Far beyond every limit set below, far below for ever.
 const IN_TIME: Duration = Duration::from_secs(15);
 
-fn signal(server: &MariaDb, signal: &str) {
+pub fn signal(server: &MariaDb, signal: &str) {
     let done = Command::new("kill").args([signal, &server.pid().to_string()]).status().unwrap();
     assert!(done.success());
 }

@@ -36,17 +36,16 @@ const STEP: Duration = Duration::from_secs(2);
 /// How long the right to build lasts beyond a step.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How long a filter lives that nobody has made count, or that no longer does.
-const LEFT_OVER: Duration = Duration::from_secs(3600);
+/// How long a filter that does not count yet lives after the last ids were added: longer than a page takes to be read.
+const UNFINISHED: Duration = Duration::from_secs(60);
 
 /// How often it is looked after when nobody asks.
 const LOOK_AFTER: Duration = Duration::from_secs(60);
 
-/// How often building is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(5);
-
-/// The shortest rest between two builds. After a long one it is ten times as long as that took, so that servers that
-/// disturb each other (one without Redis that opens accounts) do not keep the database busy with scans.
+/// The shortest rest between two builds. After each that fails it is twice as long, up to [`LOOK_AFTER`]: what is in the way
+/// (a Redis without memory, an opening that does not end) may stay there. After a long one it is ten times as long as that
+/// took, so that servers that disturb each other (one without Redis that opens accounts) do not keep the database busy with
+/// scans.
 const REST: Duration = Duration::from_secs(1);
 
 /// Builds filters.
@@ -60,6 +59,8 @@ pub(in crate::cache) struct Builder {
     add: Script,
     holds: Script,
     lease: Script,
+    /// Whether it was said that this Redis does not tell its name.
+    warned: bool,
 }
 
 impl Builder {
@@ -74,24 +75,28 @@ impl Builder {
             add: filter_script(include_str!("../scripts/add.lua")),
             holds: filter_script(include_str!("../scripts/holds.lua")),
             lease: Script::new(include_str!("../scripts/lease.lua")),
+            warned: false,
         }
     }
 
     /// Looks after the filter for as long as it is polled.
-    pub(in crate::cache) async fn run(self) {
+    pub(in crate::cache) async fn run(mut self) {
+        let mut rest = REST;
         loop {
             let began = Instant::now();
-            let next = match self.look_after().await {
-                Some(()) => LOOK_AFTER,
-                None => TRY_AGAIN,
-            };
-            tokio::time::sleep((began.elapsed() * 10).max(REST)).await;
-            let _ = tokio::time::timeout(next, self.believed.wanted.notified()).await;
+            let done = self.look_after().await;
+            tokio::time::sleep((began.elapsed() * 10).max(rest)).await;
+            if done.is_some() {
+                rest = REST;
+                let _ = tokio::time::timeout(LOOK_AFTER, self.believed.wanted.notified()).await;
+            } else {
+                rest = (rest * 2).min(LOOK_AFTER);
+            }
         }
     }
 
     /// Builds one where it is needed. `None`: something failed, and the filter is as little believed as before.
-    async fn look_after(&self) -> Option<()> {
+    async fn look_after(&mut self) -> Option<()> {
         let mut filter = self.store.filter().await.ok()?;
         if filter.state == FilterState::Sound && self.is_enough(filter.build).await? {
             return Some(());
@@ -136,30 +141,53 @@ impl Builder {
         turn(&*self.store, from, from.turned(state)).await
     }
 
-    async fn build(&self, off: Filter) -> Option<Filter> {
-        let accounts = self.count().await?;
-        let bytes = (2 * accounts * BITS_PER_ID / 8).clamp(LEAST_BYTES, MOST_BYTES);
+    async fn build(&mut self, off: Filter) -> Option<Filter> {
+        // Nobody believes in it, and it never counts again.
+        self.remove(off.build).await;
         let build = rand::rng().random_range(1..i64::MAX);
-        let mut script = self.build.key(self.shelf.filter(build));
-        script.arg(bytes).arg(milliseconds(LEFT_OVER));
-        if !self.run_script::<bool>("filter_build", &script).await? {
-            tracing::warn!("Redis does not tell its run id (INFO server): there is no filter of accounts");
-            return None;
+        let sound = self.build_as(build, off).await;
+        if sound.is_none() {
+            self.remove(build).await;
         }
+        sound
+    }
+
+    async fn build_as(&mut self, build: i64, off: Filter) -> Option<Filter> {
+        // Before accounts are counted, which costs something: whether Redis takes a filter at all.
+        self.make(build, LEAST_BYTES).await?;
+        let bytes = (2 * self.count().await? * BITS_PER_ID / 8).clamp(LEAST_BYTES, MOST_BYTES);
+        self.make(build, bytes).await?;
         let building = turn(&*self.store, off, Filter { build, state: FilterState::Building }).await?;
         let sound = match self.fill(build).await {
             Some(()) => self.turn(building, FilterState::Sound).await,
             None => None,
         };
-        let Some(sound) = sound else {
+        if sound.is_none() {
             self.turn(building, FilterState::Off).await;
-            return None;
-        };
+        }
+        let sound = sound?;
         // Where this fails it runs out, and is built again.
         self.command("filter_keep", redis::cmd("PERSIST").arg(self.shelf.filter(build))).await;
-        let old = self.shelf.filter(off.build);
-        self.command("filter_drop", redis::cmd("PEXPIRE").arg(old).arg(milliseconds(LEFT_OVER))).await;
         Some(sound)
+    }
+
+    /// Makes an empty filter, or the same one larger.
+    async fn make(&mut self, build: i64, bytes: u64) -> Option<()> {
+        let mut script = self.build.key(self.shelf.filter(build));
+        script.arg(bytes).arg(milliseconds(UNFINISHED));
+        let made: bool = self.run_script("filter_build", &script).await?;
+        if !made && !self.warned {
+            tracing::warn!(
+                "there is no filter of accounts: Redis is a replica, or its user lacks the permission for INFO (+info)"
+            );
+        }
+        self.warned = !made;
+        made.then_some(())
+    }
+
+    /// Whoever still asks it is told that it is not known, and asks the database.
+    async fn remove(&self, build: i64) {
+        self.command("filter_remove", redis::cmd("UNLINK").arg(self.shelf.filter(build))).await;
     }
 
     /// How many accounts there are. In pages, because counting them all in one statement could take longer than one may.
@@ -177,6 +205,7 @@ impl Builder {
         let mut last = 0;
         while let Some(ids) = self.page_after(last).await? {
             let mut script = self.add.key(self.shelf.filter(build));
+            script.arg(milliseconds(UNFINISHED));
             for hashes in ids.iter().copied().map(Hashes::of) {
                 script.arg(hashes.first).arg(hashes.second);
             }

@@ -1,18 +1,22 @@
--- What the scripts below share: a Bloom filter in one string. Its first 64 bytes are the header: the run id of the Redis
--- that it was built in (40 hex digits), and how many ids it holds (u32). Another Redis, or the same one started again, has
--- another run id, and does not believe in it: it may have missed ids.
-local HEADER_BITS, PROBES = 512, 7
+-- What the scripts below share: a Bloom filter in one string. Its first 128 bytes are the header: the name of the Redis that
+-- it was built in (80 hex digits), and how many ids it holds (u32). Another Redis, or the same one started or promoted again,
+-- has another name, and does not believe in it: it may have missed ids.
+local HEADER_BITS, PROBES, NAME_DIGITS, COUNT_BIT = 1024, 7, 80, 640
 
--- The run id of this Redis, or nil where we are not allowed to ask.
-local function run_id()
-  local info = redis.pcall('INFO', 'server')
-  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or nil
+-- The name of this Redis as a master: its run id (new at each start) and its replication id (new at each promotion). Nil
+-- where it is a replica, or we are not allowed to ask. One section at a time: Redis 6.2 takes no more.
+local function own_name()
+  local server, replication = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
+  if type(server) ~= 'string' or type(replication) ~= 'string' then return nil end
+  local run, promotion = string.match(server, 'run_id:(%x+)'), string.match(replication, 'master_replid:(%x+)')
+  local name = run and promotion and string.match(replication, 'role:(%a+)') == 'master' and run .. promotion
+  return name and #name == NAME_DIGITS and name or nil
 end
 
 -- How many bits the filter has, or nil where it is not there or cannot be believed.
 local function filter_bits(key)
-  local own = run_id()
-  if not own or redis.call('GETRANGE', key, 0, 39) ~= own then return nil end
+  local own = own_name()
+  if not own or redis.call('GETRANGE', key, 0, NAME_DIGITS - 1) ~= own then return nil end
   return redis.call('STRLEN', key) * 8 - HEADER_BITS
 end
 
@@ -27,6 +31,6 @@ local function add(key, bits, first, second)
   for i = 0, PROBES - 1 do
     if redis.call('SETBIT', key, position(first, second, i, bits), 1) == 0 then new = true end
   end
-  if new then redis.call('BITFIELD', key, 'OVERFLOW', 'SAT', 'INCRBY', 'u32', 320, 1) end
+  if new then redis.call('BITFIELD', key, 'OVERFLOW', 'SAT', 'INCRBY', 'u32', COUNT_BIT, 1) end
 end
 

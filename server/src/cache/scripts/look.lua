@@ -22,7 +22,8 @@ end
 if balance then return {'none', '0', '', said} end
 if not era then
   era = ARGV[1]
-  redis.call('HSET', KEYS[1], 'e', era)
+  -- A full Redis refuses it: then nothing is kept.
+  if type(redis.pcall('HSET', KEYS[1], 'e', era)) == 'table' then return {'none', version or '0', '', said} end
   if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 end
 return {'none', version or '0', era, said}

@@ -10,9 +10,11 @@ use std::{
 };
 
 use diesel::{
-    QueryDsl,
+    QueryDsl, QueryResult,
     dsl::{auto_type, sql},
     expression::SqlLiteral,
+    mysql::Mysql,
+    query_builder::{AstPass, Query, QueryFragment, QueryId},
     sql_types::{BigInt, Binary, SmallInt, Text, Timestamp},
 };
 use uuid::Uuid;
@@ -113,9 +115,26 @@ pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String 
     text
 }
 
-/// What can be believed of the filter, under S. MariaDB does not know `FOR SHARE`, which Diesel would write.
-pub(super) fn filter_shared() -> SqlLiteral<(BigInt, SmallInt)> {
-    sql("SELECT build, state FROM account_filter WHERE id = 1 LOCK IN SHARE MODE")
+/// From here on this session waits a second for a row lock, the shortest there is.
+pub(super) const WAIT_BRIEFLY: &str =
+    "SET @lock_wait = @@SESSION.innodb_lock_wait_timeout; SET SESSION innodb_lock_wait_timeout = 1";
+
+/// And now as long as before.
+pub(super) const WAIT_AS_BEFORE: &str = "SET SESSION innodb_lock_wait_timeout = @lock_wait";
+
+/// Reads what can be believed of the filter, under S. MariaDB does not know `FOR SHARE`, which Diesel would write.
+#[derive(Clone, Copy, Debug, QueryId)]
+pub(super) struct FilterShared;
+
+impl Query for FilterShared {
+    type SqlType = (BigInt, SmallInt);
+}
+
+impl QueryFragment<Mysql> for FilterShared {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Mysql>) -> QueryResult<()> {
+        out.push_sql("SELECT build, state FROM account_filter WHERE id = 1 LOCK IN SHARE MODE");
+        Ok(())
+    }
 }
 
 diesel::define_sql_function! {

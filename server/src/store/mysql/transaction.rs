@@ -244,7 +244,7 @@ impl Transaction for MysqlTransaction {
         let wire = Arc::clone(&self.wire);
         let c = self.connection().await?;
         // S: openings go on side by side, and whoever turns the filter waits for them.
-        let row = wire.answered_unprepared(text::filter_shared().get_result(c)).await;
+        let row = wire.answered(text::FilterShared.get_result(c)).await;
         Filter::from_row(self.locked(row)?)
     }
 

@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
-use test_support::Redis;
+use test_support::{MariaDb, Redis};
 use uuid::Uuid;
 use zbl_server::{
     cache::{Freshness, Served},
     ledger::Ledger,
-    store::FilterState,
+    store::{FilterState, Isolation},
 };
 
 use super::{instance, relay::Relay, writer};
-use crate::app::{Bench, Database, WITHOUT_REDIS, money, until};
+use crate::{
+    app::{Bench, Database, PATIENCE, WITHOUT_REDIS, money, until},
+    stalls::signal,
+};
 
 /// Ids that nobody opens but the test.
 const FIRST: i64 = 5_000_000_000_000;
@@ -58,7 +61,7 @@ async fn who_is_mistaken_for_an_account_is_remembered() {
     let (database, redis) = (Database::sqlite(), Redis::start().unwrap());
     let bench = instance(&database, &redis.url(), &[]).await;
     denies(&bench, FIRST).await;
-    let everything = "redis.call('SETRANGE', KEYS[1], 64, string.rep('\\255', redis.call('STRLEN', KEYS[1]) - 64))";
+    let everything = "redis.call('SETRANGE', KEYS[1], 128, string.rep('\\255', redis.call('STRLEN', KEYS[1]) - 128))";
     let key = filter_key(&redis);
     redis.command(&["EVAL", everything, "1", &key]).unwrap();
     let filtered = bench.ledger.cache().figures().filtered;
@@ -170,6 +173,63 @@ fn filter_keys(redis: &Redis) -> Vec<String> {
     redis.command(&["KEYS", "*:filter:*"]).unwrap().lines().map(str::to_owned).collect()
 }
 
+/// Redis is demoted and promoted again: the same process, with the filter that the other had before an account was added.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_opened_before_redis_was_promoted_again_is_not_hidden() {
+    let (database, ours, other) = (Database::sqlite(), Redis::start().unwrap(), Redis::start().unwrap());
+    let reader = instance(&database, &ours.url(), &[]).await;
+    follow(&other, &ours).await;
+    // That they have met gives the master a new name, and it a new filter.
+    reader.has_filter().await;
+    until("the other one has the filter that counts", async || {
+        reader.read(FIRST).await == (None, Served::Hit) && other.command(&["PTTL", &filter_key(&ours)]).unwrap() == "-1"
+    })
+    .await;
+    promote(&other);
+    open(&reader.ledger, FIRST).await;
+    follow(&ours, &other).await;
+    assert!(reader.read(FIRST).await.0.is_some(), "demoted");
+    promote(&ours);
+    assert!(reader.read(FIRST).await.0.is_some(), "promoted again");
+    until("there is a filter again", async || {
+        let _ = reader.read(FIRST + 1).await;
+        reader.read(FIRST + 1).await == (None, Served::Hit)
+    })
+    .await;
+    assert!(reader.read(FIRST).await.0.is_some());
+}
+
+async fn follow(follower: &Redis, leader: &Redis) {
+    let address = leader.addr();
+    follower.command(&["REPLICAOF", &address.ip().to_string(), &address.port().to_string()]).unwrap();
+    until("it has what the other has", async || {
+        follower.command(&["INFO", "replication"]).unwrap().contains("master_link_status:up")
+    })
+    .await;
+}
+
+fn promote(follower: &Redis) {
+    follower.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
+}
+
+/// The database hangs. Whether the filter can be believed cannot be told then; nobody waits for more than one who asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_of_absent_ids_do_not_queue_for_a_database_that_hangs() {
+    const READERS: i64 = 60;
+    let (server, redis) = (MariaDb::start().unwrap(), Redis::start().unwrap());
+    server.create_database("zbl").unwrap();
+    let words = ["--redis-url", &redis.url(), "--lock-wait", "1s", "--pool-wait", "1s", "--cache-wait", "10s"];
+    let reader = Bench::open(&server.url("zbl"), &words).await;
+    denies(&reader, FIRST).await;
+    signal(&server, "-STOP");
+    until("what was seen is too old", async || reader.ledger.balance(FIRST, Freshness::Cached).await.is_err()).await;
+    let reads = (0..READERS).map(|at| reader.ledger.balance(FIRST + at, Freshness::Cached));
+    // One after the other they would need a second each, at least.
+    let reads = tokio::time::timeout(PATIENCE, futures::future::join_all(reads)).await;
+    signal(&server, "-CONT");
+    assert!(reads.expect("they queue").iter().all(Result::is_err));
+}
+
 /// One has just revoked the filter, and waits until nobody believes in it. Whoever opens, or finds what it opened, waits too.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_opens_while_it_is_revoked_is_not_hidden() {
@@ -191,7 +251,11 @@ async fn who_opens_while_it_is_revoked_is_not_hidden() {
             })
             .await;
             let id = if repeats { id } else { Uuid::new_v4() };
-            let opened = openers[1].ledger.open(second, money("1.00"), id).await.unwrap();
+            // A RESET opens what is not there, and repeats what an OPEN did.
+            let opened = match repeats {
+                true => openers[1].ledger.reset(second, money("1.00"), id).await.unwrap(),
+                false => openers[1].ledger.open(second, money("1.00"), id).await.unwrap(),
+            };
             assert_eq!(opened.replayed, repeats);
             assert!(reader.read(second).await.0.is_some(), "repeats: {repeats}, on {}", database.url);
             opening.await.unwrap().unwrap();
@@ -202,6 +266,64 @@ async fn who_opens_while_it_is_revoked_is_not_hidden() {
             })
             .await;
         }
+    }
+}
+
+/// An opening that does not end holds the row. The builder, who wants it for itself, does not make others wait behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_while_another_is_stuck_does_not_wait_for_it() {
+    let (database, redis) = (Database::mysql(), Redis::start().unwrap());
+    let opener = Bench::open(&database.url, &[WITHOUT_REDIS, "--lock-wait", "60s"]).await;
+    let mut stuck = opener.ledger.bench().store.transaction(Isolation::ReadCommitted);
+    assert_eq!(stuck.filter().await.unwrap().state, FilterState::Off);
+    let reader = instance(&database, &redis.url(), &["--lock-wait", "60s"]).await;
+    until("the builder waits", async || reader.ledger.lock_waits().await.unwrap().in_database > 0).await;
+    let opening = tokio::time::timeout(PATIENCE, open(&opener.ledger, FIRST)).await;
+    opening.expect("it waits for the one that is stuck");
+    stuck.rollback().await;
+    denies(&reader, FIRST + 1).await;
+    assert!(reader.read(FIRST).await.0.is_some());
+}
+
+/// Where no filter can be made, accounts are not counted for one again and again; and none is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_asked_before_accounts_are_counted() {
+    let (database, redis) = (Database::sqlite(), Redis::start().unwrap());
+    redis.command(&["ACL", "SETUSER", "default", "-info"]).unwrap();
+    let opener = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
+    open(&opener.ledger, FIRST).await;
+    let reader = instance(&database, &redis.url(), &[]).await;
+    // Whoever tries to build takes the right to do so.
+    let lease = "*:filter-builder";
+    let tries = async || until("it is tried", async || !redis.command(&["KEYS", lease]).unwrap().is_empty()).await;
+    tries().await;
+    let before = reader.ledger.bench().store.work().round_trips;
+    for _ in 0..2 {
+        redis.command(&["DEL", &redis.command(&["KEYS", lease]).unwrap()]).unwrap();
+        tries().await;
+    }
+    let queries = reader.ledger.bench().store.work().round_trips - before;
+    assert_eq!(queries, 2, "each time it reads the row, and no account");
+    assert!(filter_keys(&redis).is_empty());
+    redis.command(&["ACL", "SETUSER", "default", "+info"]).unwrap();
+    denies(&reader, FIRST + 1).await;
+}
+
+/// Neither the filter that was replaced nor one that its builder gave up takes up memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_filter_is_left_over() {
+    let (database, redis) = (Database::sqlite(), Redis::start().unwrap());
+    let reader = instance(&database, &redis.url(), &[]).await;
+    let without = Bench::open(&database.url, &[WITHOUT_REDIS]).await;
+    for at in 0..3 {
+        denies(&reader, FIRST + at).await;
+        assert_eq!(filter_keys(&redis).len(), 1, "after {at} were replaced");
+        open(&without.ledger, FIRST + at).await;
+        until("it is replaced", async || {
+            let _ = reader.read(FIRST + 99).await;
+            reader.ledger.bench().store.filter().await.unwrap().state == FilterState::Sound
+        })
+        .await;
     }
 }
 
