@@ -146,6 +146,10 @@ impl Store for Announced {
         self.inner.filter().await
     }
 
+    async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
+        self.inner.turn_filter(from, to).await
+    }
+
     async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
         self.inner.account_ids(after, limit).await
     }
