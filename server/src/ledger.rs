@@ -322,8 +322,11 @@ impl Ledger {
             Failure::LockServerDown(reason) => {
                 let down = Error::BackendDown { backend: Backend::LockServer, reason };
                 // One look; where that fails as well, what is known is that there is no lock.
-                let looked = self.repeated(change, Instant::now()).await;
-                Next::End(looked.ok().flatten().ok_or(down))
+                Next::End(match self.repeated(change, Instant::now()).await {
+                    Ok(found) => found.ok_or(down),
+                    Err(refused @ Error::Refused(_)) => Err(refused),
+                    Err(_) => Err(down),
+                })
             }
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.

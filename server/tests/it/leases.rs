@@ -7,7 +7,7 @@ use test_support::Redis;
 use tokio::task::JoinHandle;
 use zbl_proto::v1::GetStatusRequest;
 use zbl_server::{
-    account::{Change, Receipt},
+    account::{Change, Receipt, Refusal},
     error::{Backend, Error},
     gate::Script,
     strategy::{self, Row},
@@ -209,6 +209,9 @@ async fn without_its_redis_a_strategy_says_so_and_comes_back_with_it() {
         redis.kill().unwrap();
         let repeat = bench.ledger.apply(change, Some(named(name))).await.unwrap();
         assert!(repeat.is_replay(), "{name}");
+        let other = Change { amount: money("7.00"), ..change };
+        let reused = bench.ledger.apply(other, Some(named(name))).await.unwrap_err();
+        assert!(matches!(reused, Error::Refused(Refusal::RequestIdReused { .. })), "{name}: {reused:?}");
     }
     assert_eq!(bench.journal(user_id).await.len(), 4);
 }
