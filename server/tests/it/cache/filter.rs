@@ -65,11 +65,13 @@ async fn who_is_mistaken_for_an_account_is_remembered() {
     let key = filter_key(&redis);
     redis.command(&["EVAL", everything, "1", &key]).unwrap();
     let filtered = bench.ledger.cache().figures().filtered;
-    let before = bench.ledger.bench().store.work().round_trips;
+    let (before, began) = (bench.ledger.bench().store.work().round_trips, std::time::Instant::now());
     for _ in 0..100 {
         assert_eq!(bench.read(FIRST).await.0, None);
     }
-    assert!(bench.ledger.bench().store.work().round_trips - before <= 4);
+    let queries = bench.ledger.bench().store.work().round_trips - before;
+    // A look at the row each second, and what is remembered for three seconds is asked for again.
+    assert!(queries <= 4 + 2 * began.elapsed().as_secs(), "{queries} queries for 100 reads");
     assert!(bench.ledger.cache().figures().filtered - filtered >= 99);
     open(&bench.ledger, FIRST).await;
     assert_eq!(bench.read(FIRST).await, (bench.stored(FIRST).await, Served::Hit), "and forgotten when it is opened");
@@ -303,7 +305,8 @@ async fn redis_is_asked_before_accounts_are_counted() {
         tries().await;
     }
     let queries = reader.ledger.bench().store.work().round_trips - before;
-    assert_eq!(queries, 2, "each time it reads the row, and no account");
+    // Each time it reads the row, the first time perhaps a moment late; counting accounts would be as many again.
+    assert!((2..=3).contains(&queries), "{queries} queries");
     assert!(filter_keys(&redis).is_empty());
     redis.command(&["ACL", "SETUSER", "default", "+info"]).unwrap();
     denies(&reader, FIRST + 1).await;
