@@ -3,17 +3,15 @@
 
 use std::{
     future::Future,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    net::TcpListener,
-    sync::watch,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     server::NamedService,
-    service::{InterceptorLayer, Routes, RoutesBuilder},
+    service::{Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -27,10 +25,11 @@ use crate::{
     error,
     gate::Gates,
     healthcheck::reachable,
-    http,
+    http, layer,
     ledger::{self, Ledger},
+    limit::{self, Limits, Rate},
     listeners::{Addresses, Listeners},
-    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
+    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
     store::{
         self, Store,
         mysql::{self, MysqlStore},
@@ -148,7 +147,12 @@ impl App {
         let handlers = self.handlers(bound, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
-        let grpc = serve_grpc(listeners.grpc, routes.routes(), stopping.clone());
+        let layers = layer::Settings {
+            max_deadline: handlers.max_deadline,
+            limits: Arc::clone(&handlers.limits),
+            lab: handlers.lab_access.clone(),
+        };
+        let grpc = serve_grpc(listeners.grpc, layers, routes.routes(), stopping.clone());
         let http = self.serve_http(listeners.http, handlers, stopping.clone());
         tokio::spawn(async move {
             shutdown.await;
@@ -192,9 +196,13 @@ impl App {
         let (ledger, instance) = (Arc::clone(&self.ledger), self.config.instance.clone());
         let lab = Lab::new(ledger, instance, own_address, self.started, stopping.clone());
         let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
+        let limits = Arc::new(Limits::new(bounds(&self.config)));
         Handlers {
-            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), watch)),
-            lab: Arc::new(LabRpc::new(lab, access)),
+            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
+            lab: Arc::new(LabRpc::new(lab)),
+            lab_access: access,
+            limits,
+            max_deadline: self.config.max_deadline,
             timeline,
         }
     }
@@ -224,6 +232,19 @@ impl App {
     }
 }
 
+/// How much is taken on.
+fn bounds(config: &Config) -> limit::Bounds {
+    let rate = |per_second, burst| {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Rate { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })
+    };
+    limit::Bounds {
+        max_concurrent: config.max_concurrent,
+        rate: rate(config.rate_limit, config.rate_burst),
+        account_rate: rate(config.user_rate_limit, 0),
+    }
+}
+
 async fn tell(health: &HealthReporter, status: ServingStatus) {
     for service in HEALTH_OF {
         health.set_service_status(service, status).await;
@@ -249,11 +270,16 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
     Ok(routes)
 }
 
-async fn serve_grpc(listener: TcpListener, routes: Routes, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {
+async fn serve_grpc(
+    listener: TcpListener,
+    layers: layer::Settings,
+    routes: Routes,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Error> {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .layer(InterceptorLayer::new(note_deadline))
+        .layer(layer::stack::<Routes>(layers))
         .add_routes(routes)
         // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {

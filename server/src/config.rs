@@ -31,6 +31,10 @@ use self::{
 
 /// The most connections of one server: beyond it MySQL's default of 151 would turn others away.
 const MOST_CONNECTIONS: u32 = 128;
+/// The most calls at a time: some 20 kB each, so about a gigabyte.
+const MOST_CALLS: u32 = 1 << 16;
+/// The highest rate: more than any machine serves, so a higher one would be no limit.
+const MOST_RATE: u32 = 1_000_000;
 /// The most attempts of one call; with backoff between them, more would outlive any caller's deadline.
 const MOST_ATTEMPTS: u32 = 1000;
 /// The most events retained: about 200 bytes each, so 200 MB.
@@ -65,6 +69,16 @@ pub struct Config {
     pub lease_wait: Duration,
     /// The strategy of requests that name none; the registry decides whether it exists.
     pub strategy: String,
+    /// Calls at a time.
+    pub max_concurrent: u32,
+    /// The longest that a call may go on.
+    pub max_deadline: Duration,
+    /// Calls a second; 0: any number.
+    pub rate_limit: u32,
+    /// Calls at once after a silence; 0: as many as in a second.
+    pub rate_burst: u32,
+    /// Changes a second of one account; 0: any number.
+    pub user_rate_limit: u32,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -136,6 +150,11 @@ impl Config {
             lease: read.time(&LEASE, time(SHORTEST_WAIT))?,
             lease_wait: read.time(&LEASE_WAIT, time(Duration::ZERO))?,
             strategy: read.value(&STRATEGY, name)?,
+            max_concurrent: read.value(&MAX_CONCURRENT, number(1..=MOST_CALLS))?,
+            max_deadline: read.time(&MAX_DEADLINE, time(SHORTEST_WAIT))?,
+            rate_limit: read.value(&RATE_LIMIT, number(0..=MOST_RATE))?,
+            rate_burst: read.value(&RATE_BURST, number(0..=MOST_RATE))?,
+            user_rate_limit: read.value(&USER_RATE_LIMIT, number(0..=MOST_RATE))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,

@@ -164,10 +164,12 @@ impl Ledger {
     /// [`Error::BackendDown`] and its like when the database or Redis cannot be asked.
     pub async fn lock_waits(&self) -> Result<LockWaits, Error> {
         let waits = self.bench.store.lock_waits().await.map_err(backend)?;
-        let in_redis = self.bench.locks.waiting().await.map_err(|failure| Error::BackendDown {
-            backend: Backend::LockServer,
-            reason: failure.to_string(),
-        })?;
+        let in_redis = self
+            .bench
+            .locks
+            .waiting()
+            .await
+            .map_err(|failure| Error::BackendDown { backend: Backend::LockServer, reason: failure.to_string() })?;
         Ok(LockWaits { here: (self.waiting() + in_redis) as u64 + waits.here, ..waits })
     }
 
@@ -200,8 +202,8 @@ impl Ledger {
     /// The same for a caller who waits until `deadline`.
     ///
     /// # Errors
-    /// Any [`Error`]: [`Error::Expired`] where the deadline found the change waiting for its turn,
-    /// [`Error::OutcomeUnknown`] where it had begun.
+    /// Any [`Error`]: [`Error::Expired`] where the deadline came before the commit, [`Error::OutcomeUnknown`] where it
+    /// came during that.
     pub async fn apply_by(
         self: &Arc<Self>,
         deadline: Option<time::Instant>,
@@ -212,7 +214,7 @@ impl Ledger {
             return Err(Error::Expired);
         }
         let row = strategy.unwrap_or(self.default_strategy);
-        let caller = Caller(Arc::default());
+        let caller = Caller(Arc::new(Claim::until(deadline.map(time::Instant::into_std))));
         let claim = Arc::clone(&caller.0);
         let work = self.detached(move |ledger| async move {
             let work = ledger.run(change, row, claim);
@@ -223,10 +225,10 @@ impl Ledger {
         });
         let Some(deadline) = deadline else { return work.await };
         time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            if caller.0.withdraw() {
+            if caller.0.expire() {
                 return Err(Error::Expired);
             }
-            let reason = "the caller's deadline passed".to_owned();
+            let reason = "the caller's deadline passed during the commit".to_owned();
             Err(Error::OutcomeUnknown { reason, cause: UnknownCause::Deadline })
         })
     }
@@ -289,8 +291,9 @@ impl Ledger {
                     self.acknowledged.fetch_add(u64::from(result.is_ok()), Ordering::Relaxed);
                     return result;
                 }
-                Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
+                Next::Again(_) => operation.reopen(),
             }
+            tokio::time::sleep(backoff(attempt)).await;
         }
         Err(Error::Bug("attempts are not bounded".to_owned()))
     }

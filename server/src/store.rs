@@ -8,7 +8,10 @@ mod schema;
 pub mod sqlite;
 mod statements;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -195,13 +198,14 @@ pub trait Store: Send + Sync + 'static {
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
     /// A transaction that begins with its first statement, so that an operation held before that statement holds
-    /// neither a connection nor a lock.
-    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
+    /// neither a connection nor a lock. It waits for a connection, and for locks, no longer than `until` (as finely as the
+    /// database counts), nor longer than the store waits anyway.
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction>;
 
     /// The same on one of the [`APART`] connections kept for those who run apart from everybody else, on a thread of their own: a
     /// connection belongs to the thread that it was made on.
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        self.transaction(isolation)
+        self.transaction(isolation, None)
     }
 
     /// How its connections are used right now.

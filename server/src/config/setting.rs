@@ -78,10 +78,18 @@ pub(super) const REDLOCK_URLS: Setting = Setting::new(
     "URL,…",
     "The Redis servers of redlock, separated by commas: an odd number, three or more, that know nothing of each other",
 );
-pub(super) const REDIS_PREFIX: Setting =
-    Setting::new("redis_prefix", "zbl:", "TEXT", "What every key in Redis begins with; servers that share accounts share it");
-pub(super) const REDIS_WAIT: Setting =
-    Setting::new("redis_wait", "500ms", "TIME", "How long one command to a lock in Redis may take, connecting included");
+pub(super) const REDIS_PREFIX: Setting = Setting::new(
+    "redis_prefix",
+    "zbl:",
+    "TEXT",
+    "What every key in Redis begins with; servers that share accounts share it",
+);
+pub(super) const REDIS_WAIT: Setting = Setting::new(
+    "redis_wait",
+    "500ms",
+    "TIME",
+    "How long one command to a lock in Redis may take, connecting included",
+);
 pub(super) const LEASE: Setting = Setting::new(
     "lease",
     "10s",
@@ -92,6 +100,20 @@ pub(super) const LEASE_WAIT: Setting =
     Setting::new("lease_wait", "5s", "TIME", "How long an attempt may wait for a lock in Redis");
 pub(super) const STRATEGY: Setting =
     Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
+pub(super) const MAX_CONCURRENT: Setting =
+    Setting::new("max_concurrent", "4096", "N", "Calls of accounts at a time; more are answered OVERLOADED at once");
+pub(super) const MAX_DEADLINE: Setting = Setting::new(
+    "max_deadline",
+    "60s",
+    "TIME",
+    "The longest that a call may go on, whatever its caller says; streams may go on, and their items may not",
+);
+pub(super) const RATE_LIMIT: Setting =
+    Setting::new("rate_limit", "0", "N", "Calls of accounts a second, each item of a DeductStream too; 0: any number");
+pub(super) const RATE_BURST: Setting =
+    Setting::new("rate_burst", "0", "N", "How many of them may come at once after a silence; 0: a second's worth");
+pub(super) const USER_RATE_LIMIT: Setting =
+    Setting::new("user_rate_limit", "0", "N", "Changes of one account a second; 0: any number");
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",
@@ -143,7 +165,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 25] = [
+pub const SETTINGS: [&Setting; 30] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -154,6 +176,11 @@ pub const SETTINGS: [&Setting; 25] = [
     &LEASE,
     &LEASE_WAIT,
     &STRATEGY,
+    &MAX_CONCURRENT,
+    &MAX_DEADLINE,
+    &RATE_LIMIT,
+    &RATE_BURST,
+    &USER_RATE_LIMIT,
     &POOL_SIZE,
     &MAX_ATTEMPTS,
     &LOCK_WAIT,

@@ -101,7 +101,7 @@ impl Ledger {
     async fn set(&self, setting: Setting, user_id: i64, balance: Money, request_id: Uuid) -> Result<Opened, Error> {
         let mut tries = Tries::until(Instant::now() + self.limits.operation_timeout);
         loop {
-            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted, None);
             let failure = match write(&mut *transaction, setting, user_id, balance, request_id).await {
                 Ok(Set::Written(state)) => match transaction.commit().await {
                     Ok(()) => return Ok(Opened { user_id, state, replayed: false }),

@@ -94,7 +94,7 @@ impl Ledger {
     ) -> Result<Looked, Error> {
         let mut tries = Tries::until(until);
         loop {
-            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted, None);
             let failure = match look_or_void(&mut *transaction, user_id, request_id, if_absent).await {
                 Ok(Some(Looked::Voided)) => match transaction.commit().await {
                     Ok(()) => return Ok(Looked::Voided),

@@ -7,7 +7,7 @@ mod pool;
 mod text;
 mod transaction;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_types::Text};
@@ -101,7 +101,7 @@ impl MysqlStore {
     }
 
     async fn count(&self, sql: &str) -> Result<u64> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?)).await;
         self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("{sql}: {error}")))
     }
@@ -109,7 +109,7 @@ impl MysqlStore {
     /// The transactions that wait for a lock in our database, as MariaDB's engine tells it: the one place where it says
     /// for what. `None` without the privilege to ask (PROCESS).
     async fn waits_in_status(&self) -> Result<Option<u64>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let asked = diesel::sql_query("SHOW ENGINE INNODB STATUS").get_result::<EngineStatus>(lease.connection()?);
         match self.wire.answered(asked).await {
             Err(error) if error.to_string().contains("Access denied") => {
@@ -166,13 +166,13 @@ impl Store for MysqlStore {
     }
 
     async fn read(&self, user_id: i64) -> Result<Option<State>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::state_of(user_id).first(lease.connection()?)).await.optional();
         Ok(self.ended(lease, row)?.map(statements::state))
     }
 
     async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         // X, released at once: each of the two is a transaction.
         let claimed = self.wire.answered(statements::claim!(user_id, token).execute(lease.connection()?)).await;
         let claimed = match claimed {
@@ -186,13 +186,13 @@ impl Store for MysqlStore {
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::entry_of(user_id, id).first(lease.connection()?)).await.optional();
         self.ended(lease, row)?.map(statements::entry).transpose()
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let rows = self
             .wire
             .answered(statements::entries_after(user_id, after_version, limit).load(lease.connection()?))
@@ -200,12 +200,12 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
-    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation))
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation, until))
     }
 
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation))
+        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation, None))
     }
 
     fn pool(&self) -> PoolState {
@@ -250,7 +250,7 @@ impl Store for MysqlStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let answer = self.wire.answered(lease.connection()?.batch_execute("DO 0")).await;
         self.ended(lease, answer)
     }

@@ -22,12 +22,15 @@ use diesel::{
     result::{DatabaseErrorKind, Error as DieselError},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout_at,
+};
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, FencedRead, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock, Store,
-    Transaction, Work,
+    AccountWrite, BlindWrite, Error, FencedRead, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
+    Store, Transaction, Work,
     meter::{LockedSince, Meter},
     schema::{Exact, Plus, Stored, accounts, entries},
     statements::{self, Kept},
@@ -86,13 +89,14 @@ impl SqliteStore {
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
     }
 
-    fn begin_with_first_statement(&self) -> SqliteTransaction {
+    fn begin_with_first_statement(&self, until: Option<Instant>) -> SqliteTransaction {
         SqliteTransaction {
             writer: Arc::clone(&self.writer),
             waiting: Arc::clone(&self.waiting),
             meter: Arc::clone(&self.meter),
             locked_since: LockedSince::default(),
             lock_wait: self.lock_wait,
+            until,
             begun: None,
         }
     }
@@ -162,7 +166,7 @@ impl Store for SqliteStore {
     }
 
     async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut transaction = self.begin_with_first_statement();
+        let mut transaction = self.begin_with_first_statement(None);
         let read = transaction.run(move |c| {
             let claimed = statements::claim!(user_id, token).execute(c)?;
             let row = statements::fenced_state_of(user_id).first(c).optional()?;
@@ -184,8 +188,8 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
-    fn transaction(&self, _: Isolation) -> Box<dyn Transaction> {
-        Box::new(self.begin_with_first_statement())
+    fn transaction(&self, _: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        Box::new(self.begin_with_first_statement(until))
     }
 
     fn pool(&self) -> PoolState {
@@ -250,6 +254,7 @@ struct SqliteTransaction {
     meter: Arc<Meter>,
     locked_since: LockedSince,
     lock_wait: Duration,
+    until: Option<Instant>,
     begun: Option<Writer>,
 }
 
@@ -257,8 +262,15 @@ impl SqliteTransaction {
     /// Takes the writer, in order of arrival, and begins. Whoever waits is counted, for the writer of this process as
     /// for another that has the file locked; SQLite's own waiting could not be counted, so the writer does without.
     async fn begin(&mut self) -> Result<Writer> {
-        let mut writer = Writer(counted(&self.waiting, Arc::clone(&self.writer).lock_owned()).await);
-        let until = Instant::now() + self.lock_wait;
+        let turn = counted(&self.waiting, Arc::clone(&self.writer).lock_owned());
+        let mut writer = Writer(match self.until {
+            Some(until) => timeout_at(until.into(), turn)
+                .await
+                .map_err(|_| Error::Contended("others were writing for longer than the caller waits".to_owned()))?,
+            None => turn.await,
+        });
+        let most = Instant::now() + self.lock_wait;
+        let until = self.until.map_or(most, |until| until.min(most));
         let mut waiting = None;
         loop {
             let (back, begun) = blocking(writer, |c| c.batch_execute("BEGIN IMMEDIATE")).await;

@@ -1,6 +1,7 @@
 //! The service as callers meet it: over the wire.
 
 mod arbitrary;
+mod limits;
 mod malformed;
 mod outages;
 mod refusals;
