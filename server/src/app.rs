@@ -21,7 +21,8 @@ use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_se
 
 use crate::{
     account::{Money, Refusal},
-    config::{Config, DatabaseUrl},
+    breaker::{self, Breaker},
+    config::{Config, DatabaseUrl, RedisUrl},
     error,
     gate::Gates,
     healthcheck::reachable,
@@ -31,11 +32,11 @@ use crate::{
     listeners::{Addresses, Listeners},
     rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
     store::{
-        self, Store,
+        self, Circuit, Store,
         mysql::{self, MysqlStore},
         sqlite::SqliteStore,
     },
-    strategy::{self, Locks, Workbench},
+    strategy::{self, GuardedLock, Locks, Workbench},
     timeline::Timeline,
 };
 
@@ -329,19 +330,35 @@ fn locks(config: &Config) -> Result<Locks, Error> {
         command: config.redis_wait,
         ..zbl_lock::Settings::new(name, &instance)
     };
-    let single = config.redis_url.as_ref().map(|url| Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let guarded = |name, lock: Result<Lock, zbl_lock::Error>| {
+        lock.map(|lock| GuardedLock { lock, breaker: Breaker::new(name, breaker_settings(config)) })
+    };
+    let single = |url: &RedisUrl| guarded(strategy::SINGLE, Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let single = config.redis_url.as_ref().map(single);
     let urls: Vec<String> = config.redlock_urls.iter().map(|url| url.expose().to_owned()).collect();
-    let redlock = (!urls.is_empty()).then(|| Lock::redlock(&urls, settings(strategy::REDLOCK)));
+    let redlock =
+        (!urls.is_empty()).then(|| guarded(strategy::REDLOCK, Lock::redlock(&urls, settings(strategy::REDLOCK))));
     Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
-    Ok(match &config.database_url {
+    let store: Arc<dyn Store> = match &config.database_url {
         DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
             Arc::new(MysqlStore::open(url, &limits).await?)
         }
-    })
+    };
+    Ok(Arc::new(Circuit::new(store, Breaker::new("database", breaker_settings(config)))))
+}
+
+const fn breaker_settings(config: &Config) -> breaker::Settings {
+    breaker::Settings {
+        window: config.breaker_window,
+        failed_percent: config.breaker_failed,
+        least: config.breaker_least,
+        open: config.breaker_open,
+        probes: config.breaker_probes,
+    }
 }

@@ -79,6 +79,16 @@ pub struct Config {
     pub rate_burst: u32,
     /// Changes a second of one account; 0: any number.
     pub user_rate_limit: u32,
+    /// How far back a breaker looks.
+    pub breaker_window: Duration,
+    /// How much must have failed for it to open, percent.
+    pub breaker_failed: u32,
+    /// Fewer outcomes than this prove nothing.
+    pub breaker_least: u32,
+    /// How long it stays open.
+    pub breaker_open: Duration,
+    /// How many must succeed before it closes.
+    pub breaker_probes: u32,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -155,6 +165,11 @@ impl Config {
             rate_limit: read.value(&RATE_LIMIT, number(0..=MOST_RATE))?,
             rate_burst: read.value(&RATE_BURST, number(0..=MOST_RATE))?,
             user_rate_limit: read.value(&USER_RATE_LIMIT, number(0..=MOST_RATE))?,
+            breaker_window: read.time(&BREAKER_WINDOW, time(SHORTEST_WAIT))?,
+            breaker_failed: read.value(&BREAKER_FAILED, number(1..=100))?,
+            breaker_least: read.value(&BREAKER_LEAST, number(1..=u32::MAX))?,
+            breaker_open: read.time(&BREAKER_OPEN, time(Duration::ZERO))?,
+            breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,

@@ -55,6 +55,14 @@ pub enum Error {
         /// What it, or its driver, says.
         reason: String,
     },
+    /// A server that is needed did not answer of late, and is not asked for a while. Nothing was changed.
+    #[error("{backend} did not answer of late and is not asked now; come back in {retry_after:?}")]
+    CircuitOpen {
+        /// Which one.
+        backend: Backend,
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// The request may or may not have been applied; GetDeduction with `resolve` tells.
     #[error("the outcome is unknown: {reason}; ask GetDeduction with resolve=true")]
     OutcomeUnknown {

@@ -25,6 +25,7 @@ use tokio::{
     time,
 };
 
+use self::tries::{Tries, Trying};
 pub use self::{
     accounts::Opened,
     settle::{Fate, Resolve},
@@ -314,6 +315,10 @@ impl Ledger {
                 let down = Error::BackendDown { backend: Backend::LockServer, reason };
                 Next::End(self.first_known(change, down, until).await)
             }
+            Failure::LockServerNotAsked { retry_after } => {
+                let refused = Error::CircuitOpen { backend: Backend::LockServer, retry_after };
+                Next::End(self.first_known(change, refused, until).await)
+            }
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
             Failure::Store(Store::Lost(reason)) => Next::Again(database_down(reason)),
@@ -335,7 +340,8 @@ impl Ledger {
             let mut looks = 0;
             loop {
                 looks += 1;
-                match self.entry_under_lock(change.user_id, change.request_id, until).await {
+                let tries = Tries::until(Trying::ToSettle, until);
+                match self.entry_under_lock(change.user_id, change.request_id, tries).await {
                     Ok(entry) => return entry,
                     // The time limit around this bounds it.
                     Err(_) => tokio::time::sleep(backoff(looks)).await,
@@ -362,7 +368,7 @@ impl Ledger {
 
     /// The receipt of the same request, if it was applied before.
     async fn repeated(&self, change: &Change, until: Instant) -> Result<Option<Receipt>, Error> {
-        let entry = self.entry_under_lock(change.user_id, change.request_id, until).await?;
+        let entry = self.entry_under_lock(change.user_id, change.request_id, Tries::until(Trying::Anew, until)).await?;
         Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?)
     }
 }
@@ -390,6 +396,7 @@ fn backend(error: store::Error) -> Error {
         store::Error::Contended(reason) => Error::Contended { attempts: 1, reason },
         store::Error::Exhausted(reason) => Error::Overloaded(reason),
         store::Error::Lost(reason) | store::Error::Down(reason) => database_down(reason),
+        store::Error::NotAsked { retry_after } => Error::CircuitOpen { backend: Backend::Database, retry_after },
         store::Error::CommitLost(reason) => Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost },
         store::Error::Duplicate(reason) | store::Error::Unexpected(reason) => Error::Bug(reason),
     }

@@ -2,6 +2,7 @@
 //! speaks its own SQL dialect behind these traits; Diesel, connections and error texts stay inside. No rule about money
 //! lives here, and no retry: a store says precisely what happened.
 
+mod circuit;
 mod meter;
 pub mod mysql;
 mod schema;
@@ -10,13 +11,13 @@ mod statements;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub use self::meter::Work;
+pub use self::{circuit::Circuit, meter::Work};
 use crate::account::{Entry, Money, NewEntry, State};
 
 /// How a transaction is isolated.
@@ -135,6 +136,12 @@ pub enum Error {
     /// Every connection was in use for longer than the pool waits.
     #[error("{0}")]
     Exhausted(String),
+    /// Not asked: of late it did not answer.
+    #[error("the circuit breaker is open; it is asked again in {retry_after:?}")]
+    NotAsked {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// Anything else: a statement the database refuses for a reason we did not foresee.
     #[error("{0}")]
     Unexpected(String),
@@ -207,6 +214,10 @@ pub trait Store: Send + Sync + 'static {
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
         self.transaction(isolation, None)
     }
+
+    /// A transaction to learn what became of a commit whose answer was lost: asked for whatever state the database seems
+    /// to be in, because nothing else can tell.
+    fn settlement(&self) -> Box<dyn Transaction>;
 
     /// How its connections are used right now.
     fn pool(&self) -> PoolState;

@@ -114,6 +114,20 @@ pub(super) const RATE_BURST: Setting =
     Setting::new("rate_burst", "0", "N", "How many of them may come at once after a silence; 0: a second's worth");
 pub(super) const USER_RATE_LIMIT: Setting =
     Setting::new("user_rate_limit", "0", "N", "Changes of one account a second; 0: any number");
+pub(super) const BREAKER_WINDOW: Setting =
+    Setting::new("breaker_window", "10s", "TIME", "How far back the circuit breakers of database and Redis look");
+pub(super) const BREAKER_FAILED: Setting =
+    Setting::new("breaker_failed", "60", "PERCENT", "How much of what they see must have failed for one to open");
+pub(super) const BREAKER_LEAST: Setting =
+    Setting::new("breaker_least", "3", "N", "How many outcomes it must have seen at least");
+pub(super) const BREAKER_OPEN: Setting = Setting::new(
+    "breaker_open",
+    "60s",
+    "TIME",
+    "How long calls are then answered CIRCUIT_OPEN, unless the server is seen alive before",
+);
+pub(super) const BREAKER_PROBES: Setting =
+    Setting::new("breaker_probes", "3", "N", "How many calls are then let in, and must succeed, before all are");
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",
@@ -165,7 +179,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 30] = [
+pub const SETTINGS: [&Setting; 35] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -181,6 +195,11 @@ pub const SETTINGS: [&Setting; 30] = [
     &RATE_LIMIT,
     &RATE_BURST,
     &USER_RATE_LIMIT,
+    &BREAKER_WINDOW,
+    &BREAKER_FAILED,
+    &BREAKER_LEAST,
+    &BREAKER_OPEN,
+    &BREAKER_PROBES,
     &POOL_SIZE,
     &MAX_ATTEMPTS,
     &LOCK_WAIT,

@@ -4,11 +4,14 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{Ledger, backend, tries::Tries};
+use super::{
+    Ledger, backend,
+    tries::{Tries, Trying},
+};
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
-    store::{self, Isolation, RowLock, Transaction},
+    store::{self, RowLock, Transaction},
 };
 
 /// Ids the server picks lie in this range: twelve digits, so that they are easy to tell from hand-made ones, and exact
@@ -99,9 +102,9 @@ impl Ledger {
     }
 
     async fn set(&self, setting: Setting, user_id: i64, balance: Money, request_id: Uuid) -> Result<Opened, Error> {
-        let mut tries = Tries::until(Instant::now() + self.limits.operation_timeout);
+        let mut tries = Tries::until(Trying::Anew, Instant::now() + self.limits.operation_timeout);
         loop {
-            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted, None);
+            let mut transaction = tries.transaction(&*self.bench.store);
             let failure = match write(&mut *transaction, setting, user_id, balance, request_id).await {
                 Ok(Set::Written(state)) => match transaction.commit().await {
                     Ok(()) => return Ok(Opened { user_id, state, replayed: false }),

@@ -47,6 +47,9 @@ pub(crate) fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_OVERLOADED));
             details.add_quota_failure_violation("server", description);
         }
+        Error::CircuitOpen { retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+        }
         Error::RateLimited { of, retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
             details.add_quota_failure_violation(of.name(), told(error));
@@ -115,6 +118,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
         Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
         Error::RateLimited { .. } => (Code::ResourceExhausted, Reason::RateLimited),
+        Error::CircuitOpen { .. } => (Code::Unavailable, Reason::CircuitOpen),
         Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
         Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
@@ -143,7 +147,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 vec![("request_id", request_id.to_string()), ("journaled", journaled)]
             }
         },
-        Error::BackendDown { backend, .. } => vec![("backend", backend.name().to_owned())],
+        Error::BackendDown { backend, .. } | Error::CircuitOpen { backend, .. } => {
+            vec![("backend", backend.name().to_owned())]
+        }
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
         Error::RateLimited { of, .. } => vec![("limit", of.name().to_owned())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],

@@ -208,6 +208,10 @@ impl Store for MysqlStore {
         Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation, None))
     }
 
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.transaction(Isolation::ReadCommitted, None)
+    }
+
     fn pool(&self) -> PoolState {
         let (pool, apart) = (self.pool.state(), self.apart.state());
         PoolState {

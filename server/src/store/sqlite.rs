@@ -192,6 +192,10 @@ impl Store for SqliteStore {
         Box::new(self.begin_with_first_statement(until))
     }
 
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.transaction(Isolation::ReadCommitted, None)
+    }
+
     fn pool(&self) -> PoolState {
         let connections = self.readers.len() + 1;
         let all = self.readers.iter().chain([&self.writer]);

@@ -59,6 +59,10 @@ pub fn config(url: &str, words: &[&str]) -> Config {
     if !words.iter().any(|word| word.starts_with("--redis-url")) {
         all.extend(SHARED_REDIS.iter().map(String::as_str));
     }
+    // Most tests of outages look at what lies behind the breakers.
+    if !words.iter().any(|word| word.starts_with("--breaker")) {
+        all.push("--breaker-least=1000000");
+    }
     all.extend(words);
     Invocation::parse(all.into_iter().map(Into::into), &|_| None, Path::new("/nowhere")).unwrap().config
 }

@@ -5,6 +5,7 @@
 
 mod app;
 mod batches;
+mod breakers;
 mod cancellation;
 mod costs;
 mod cuts;

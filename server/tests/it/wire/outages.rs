@@ -9,6 +9,7 @@ use hyper_util::{
 use test_support::{Cut, CutProxy, NewConnections};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, body::Body};
+use tonic_types::StatusExt;
 use zbl_proto::{
     Reason,
     v1::{
@@ -203,6 +204,24 @@ async fn a_database_that_is_away() {
     assert_eq!(said(account.get_balance(GetBalanceRequest { user_id })).await, expected);
     proxy.set_new_connections(NewConnections::Pass);
     assert_eq!(state(&served, user_id).await, ("1000.00".to_owned(), 1), "back, and nothing was changed");
+}
+
+/// What is open says for how long, and that nothing was changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_has_been_away_for_a_while() {
+    let (served, proxy, _database) = behind_proxy(&["--breaker-window", "1s", "--breaker-open", "1h"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    proxy.set_new_connections(NewConnections::Refuse);
+    proxy.drop_all();
+    let mut account = served.account();
+    let plain = Said::plain(Code::Unavailable, Reason::CircuitOpen, &[("backend", "database")]);
+    let expected = Said { retry: true, ..plain };
+    let mut ask = async || said(account.get_balance(GetBalanceRequest { user_id })).await;
+    until("the breaker opens", async || ask().await == expected).await;
+    let status = served.account().deduct(deduct(user_id, "1")).await.unwrap_err();
+    let left = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((Duration::from_secs(3500)..=Duration::from_secs(3600)).contains(&left), "{left:?}");
+    assert_eq!(Said::by(&status), expected);
 }
 
 /// One connection, and a transaction that keeps it.
