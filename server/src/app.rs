@@ -1,6 +1,8 @@
 //! The composition root: the one place that knows every part. It opens the store, builds the ledger over it, and serves
 //! both ports until told to stop.
 
+mod gauges;
+
 use std::{
     future::Future,
     num::NonZeroU32,
@@ -30,6 +32,7 @@ use crate::{
     ledger::{self, Ledger},
     limit::{self, Limits, Rate},
     listeners::{Addresses, Listeners},
+    reconcile::Reconciler,
     rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
     store::{
         self, Circuit, Store,
@@ -106,6 +109,8 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        // Before anything that counts.
+        http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let ledger = ledger(&config, timeline, gates).await?;
         let app = Self { config, ledger, started: Instant::now() };
@@ -177,11 +182,20 @@ impl App {
                 Ok(())
             } => served,
             () = http::count() => Ok(()),
+            () = self.reconcile() => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
             }
         }
+    }
+
+    /// Reconciles for as long as it is polled, where that is wanted.
+    async fn reconcile(&self) {
+        if self.config.reconcile_every.is_zero() {
+            return std::future::pending().await;
+        }
+        Reconciler::new(Arc::clone(&self.ledger.bench().store)).run(self.config.reconcile_every).await;
     }
 
     /// The handlers that both ports share.
@@ -225,7 +239,9 @@ impl App {
                 })
             }
         };
-        let router = http::router(check, rpc::facade(handlers, bound));
+        let (ledger, limits) = (Arc::clone(&self.ledger), Arc::clone(&handlers.limits));
+        let read_gauges = move || gauges::read(&ledger, &limits);
+        let router = http::router(check, read_gauges, rpc::facade(handlers, bound));
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await

@@ -89,6 +89,8 @@ pub struct Config {
     pub breaker_open: Duration,
     /// How many must succeed before it closes.
     pub breaker_probes: u32,
+    /// How often journal and balances are compared; zero: never.
+    pub reconcile_every: Duration,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -170,6 +172,7 @@ impl Config {
             breaker_least: read.value(&BREAKER_LEAST, number(1..=u32::MAX))?,
             breaker_open: read.time(&BREAKER_OPEN, time(Duration::ZERO))?,
             breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
+            reconcile_every: read.time(&RECONCILE_EVERY, time(Duration::ZERO))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod limit;
 pub mod listeners;
 pub mod logging;
+pub mod reconcile;
 pub mod rpc;
 mod screen;
 pub mod shutdown;

@@ -8,6 +8,7 @@ mod deduct_stream;
 mod facade;
 mod lab;
 mod status;
+mod tally;
 mod timeline;
 
 pub use self::{

@@ -204,6 +204,12 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// At most `limit` accounts whose ids come after one, in order, without a lock.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>>;
+
     /// A transaction that begins with its first statement, so that an operation held before that statement holds
     /// neither a connection nor a lock. It waits for a connection, and for locks, no longer than `until` (as finely as the
     /// database counts), nor longer than the store waits anyway.

@@ -128,6 +128,12 @@ pub(super) const BREAKER_OPEN: Setting = Setting::new(
 );
 pub(super) const BREAKER_PROBES: Setting =
     Setting::new("breaker_probes", "3", "N", "How many calls are then let in, and must succeed, before all are");
+pub(super) const RECONCILE_EVERY: Setting = Setting::new(
+    "reconcile_every",
+    "1s",
+    "TIME",
+    "How often some of the journal is compared with the balances, for balance_loss_amount in /metrics; 0s: never",
+);
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",
@@ -179,7 +185,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 35] = [
+pub const SETTINGS: [&Setting; 36] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -200,6 +206,7 @@ pub const SETTINGS: [&Setting; 35] = [
     &BREAKER_LEAST,
     &BREAKER_OPEN,
     &BREAKER_PROBES,
+    &RECONCILE_EVERY,
     &POOL_SIZE,
     &MAX_ATTEMPTS,
     &LOCK_WAIT,

@@ -13,6 +13,7 @@ use super::{
     deadline::{answer_by, within},
     deduct_stream::{self, Desk},
     status::status,
+    tally,
     timeline::Watch,
 };
 use crate::{
@@ -45,7 +46,11 @@ impl AccountRpc {
             self.limits.change_of(change.user_id).await?;
             self.ledger.apply_by(answer_by(request.extensions()), change, strategy).await
         };
-        work.await.map_err(|error| status(&error))
+        let applied = match order.direction {
+            Direction::Deduct => tally::deduction(convert::counted_as(order.strategy, &self.ledger), work).await,
+            Direction::Deposit => work.await,
+        };
+        applied.map_err(|error| status(&error))
     }
 }
 

@@ -11,6 +11,7 @@ use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 use super::{
     convert,
     status::{code_and_reason, log, told},
+    tally,
 };
 use crate::{
     account::{Direction, Receipt},
@@ -54,7 +55,7 @@ impl Desk {
     }
 
     async fn one(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {
-        let applied = self.apply(&deduct).await;
+        let applied = tally::deduction(convert::counted_as(&deduct.strategy, &self.ledger), self.apply(&deduct)).await;
         let replayed = applied.as_ref().is_ok_and(Receipt::is_replay);
         let outcome = match applied {
             Ok(receipt) => Outcome::Receipt(convert::deduct_response(receipt)),

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
     time::Instant,
 };
@@ -83,6 +84,10 @@ impl Store for Circuit {
         self.asked(self.inner.entries(user_id, after_version, limit)).await
     }
 
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        self.asked(self.inner.accounts(after_user_id, limit)).await
+    }
+
     fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
         self.behind(self.inner.transaction(isolation, until))
     }
@@ -133,7 +138,7 @@ enum Asked {
     With(Leave),
     /// Nobody's leave.
     WithoutLeave,
-    /// It has failed, and its breaker knows.
+    /// What came of it is told.
     Told,
 }
 
@@ -152,18 +157,16 @@ impl CircuitTransaction {
         Ok(&mut *self.inner)
     }
 
-    /// After each statement: the first failure is told.
+    /// After each statement: an error is the end of it, whatever is still to be rolled back.
     fn answered<T>(&mut self, answer: Result<T>) -> Result<T> {
-        match (&answer, &self.asked) {
-            (Err(error), Asked::With(_)) => {
-                if !matches!(error, Error::Contended(_) | Error::Duplicate(_))
-                    && let Asked::With(leave) = std::mem::replace(&mut self.asked, Asked::Told)
-                {
+        match &answer {
+            Ok(_) if matches!(self.asked, Asked::WithoutLeave) => self.breaker.seen_alive(),
+            Ok(_) => {}
+            Err(error) => {
+                if let Asked::With(leave) = mem::replace(&mut self.asked, Asked::Told) {
                     tell(leave, Some(error));
                 }
             }
-            (Ok(_), Asked::WithoutLeave) => self.breaker.seen_alive(),
-            _ => {}
         }
         answer
     }

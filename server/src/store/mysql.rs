@@ -200,6 +200,12 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        let mut lease = self.pool.lease(None).await?;
+        let rows = self.wire.answered(statements::accounts_after(after_user_id, limit).load(lease.connection()?)).await;
+        Ok(self.ended(lease, rows)?.into_iter().map(statements::account).collect())
+    }
+
     fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
         Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation, until))
     }

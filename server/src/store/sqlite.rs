@@ -188,6 +188,11 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        let rows = self.reading(move |c| statements::accounts_after(after_user_id, limit).load(c)).await?;
+        Ok(rows.into_iter().map(statements::account).collect())
+    }
+
     fn transaction(&self, _: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
         Box::new(self.begin_with_first_statement(until))
     }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use metrics::{counter, histogram};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
@@ -192,6 +193,10 @@ impl Operation {
     }
 
     fn span(&self, phase: Phase, time: Range<Duration>, noted: Noted, failure: Option<&'static str>) {
+        if phase == Phase::LockWait {
+            let waited = time.end.saturating_sub(time.start).as_secs_f64();
+            histogram!("lock_wait_duration_seconds", "strategy" => self.strategy).record(waited);
+        }
         self.bench.timeline.record(Event::Span(Span {
             user_id: self.change.user_id,
             request_id: self.change.request_id,
@@ -389,6 +394,7 @@ impl Operation {
         let commit = async { transaction.commit().await.map(|()| Committed(written)) };
         let Committed(Written { state, version_before, race }) = self.phase(Phase::Commit, commit).await?;
         if let Some(race) = race {
+            counter!("races_total", "strategy" => self.strategy).increment(1);
             self.bench.timeline.record(Event::Race(race));
         }
         Ok(self.receipt(state, version_before))

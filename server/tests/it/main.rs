@@ -15,6 +15,8 @@ mod hold;
 mod idempotency;
 mod lab;
 mod leases;
+mod metrics;
+mod reconcile;
 mod run_schedule;
 mod schedules;
 mod stalls;

@@ -87,7 +87,7 @@ reflects!(reflection_answers_in_its_second_edition, v1);
 reflects!(reflection_answers_in_its_first_edition, v1alpha);
 
 /// Status and body of a GET.
-async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
     let get = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
