@@ -55,8 +55,21 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// The most streams of one connection, each a call or a watcher.
 const MAX_STREAMS: u32 = 1024;
 
+/// The largest message that is read, bytes: no call of the contract needs a tenth of it.
+const MESSAGE_MOST: usize = 64 * 1024;
+
+/// The largest head of a call, bytes: names, a token, a trace.
+const HEAD_MOST: u32 = 16 * 1024;
+
+/// How many calls of a connection may be taken back before they were looked at: a caller who does more of that is up to
+/// something ("rapid reset", CVE-2023-44487), and is disconnected.
+const RESETS_MOST: usize = 64;
+
 /// A silent connection is asked whether it is still there this often, and dropped if it is not.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// How long it has to answer.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// What health is told for: the server as a whole, and each service.
 const HEALTH_OF: [&str; 3] =
@@ -146,6 +159,7 @@ impl App {
         listeners: Listeners,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
+        let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
@@ -159,10 +173,14 @@ impl App {
             lab: handlers.lab_access.clone(),
         };
         let grpc = serve_grpc(listeners.grpc, layers, routes.routes(), stopping.clone());
-        let http = self.serve_http(listeners.http, handlers, stopping.clone());
+        let http = self.serve_http(listeners.http, handlers, draining, stopping.clone());
+        let delay = self.config.drain_delay;
         tokio::spawn(async move {
             shutdown.await;
+            // Said first, while everybody is still served: whoever balances load needs a while to hear of it.
             tell(&health, ServingStatus::NotServing).await;
+            drain.send_replace(true);
+            tokio::time::sleep(delay).await;
             // Streams end first: the ports wait for them. Those of health end when their service is forgotten.
             stop.send_replace(true);
             for service in HEALTH_OF {
@@ -226,13 +244,17 @@ impl App {
         &self,
         listener: TcpListener,
         handlers: Handlers,
+        draining: watch::Receiver<bool>,
         mut stopping: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let bound = listener.local_addr().map_err(failed)?.ip();
         let store = Arc::clone(&self.ledger.bench().store);
         let check = move || {
-            let store = Arc::clone(&store);
+            let (store, draining) = (Arc::clone(&store), *draining.borrow());
             async move {
+                if draining {
+                    return Err("the server is about to stop".to_owned());
+                }
                 store.ping().await.map_err(|error| {
                     tracing::warn!("not ready: {error}");
                     "the database does not answer; the server's log says why".to_owned()
@@ -278,9 +300,11 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::builder();
+    let account = AccountServiceServer::from_arc(Arc::clone(&handlers.account));
+    let lab = LabServiceServer::from_arc(Arc::clone(&handlers.lab));
     routes
-        .add_service(AccountServiceServer::from_arc(Arc::clone(&handlers.account)))
-        .add_service(LabServiceServer::from_arc(Arc::clone(&handlers.lab)))
+        .add_service(account.max_decoding_message_size(MESSAGE_MOST))
+        .add_service(lab.max_decoding_message_size(MESSAGE_MOST))
         // Some tools (grpcui, evans) ask the first edition, others only the second.
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .add_service(reflection().build_v1().map_err(failed)?);
@@ -296,6 +320,9 @@ async fn serve_grpc(
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
+        .http2_max_header_list_size(HEAD_MOST)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MOST))
         .layer(layer::stack::<Routes>(layers))
         .add_routes(routes)
         // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.

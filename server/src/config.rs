@@ -119,6 +119,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// How long the server goes on serving after it has said that it will stop.
+    pub drain_delay: Duration,
     /// How long calls in flight may take once the server was told to stop.
     pub shutdown_grace: Duration,
 }
@@ -189,6 +191,7 @@ impl Config {
             lab_token: Some(read.value(&LAB_TOKEN, |text| Ok(Secret(text.to_owned())))?).filter(|s| !s.0.is_empty()),
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
+            drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,
             shutdown_grace: read.time(&SHUTDOWN_GRACE, time(Duration::ZERO))?,
         };
         Ok((config, read.effective))

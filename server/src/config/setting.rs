@@ -181,11 +181,17 @@ pub(super) const LOG: Setting =
     Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`");
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
+pub(super) const DRAIN_DELAY: Setting = Setting::new(
+    "drain_delay",
+    "0s",
+    "TIME",
+    "How long to go on serving after SIGINT or SIGTERM, told as NOT_SERVING: what a load balancer takes to notice",
+);
 pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 36] = [
+pub const SETTINGS: [&Setting; 37] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -221,6 +227,7 @@ pub const SETTINGS: [&Setting; 36] = [
     &LAB_TOKEN,
     &LOG,
     &LOG_FORMAT,
+    &DRAIN_DELAY,
     &SHUTDOWN_GRACE,
 ];
 

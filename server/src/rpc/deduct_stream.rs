@@ -1,16 +1,22 @@
 //! `DeductStream`: many deductions in, an answer for each out. Each item goes the way a Deduct of its own would; what it
 //! spares is the cost of a call.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, future, stream};
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
 use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 
 use super::{
     convert,
-    status::{code_and_reason, log, told},
+    status::{code_and_reason, log, status, told},
     tally,
 };
 use crate::{
@@ -38,20 +44,26 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Answers items as they end. A server that is to stop reads no further and answers what it has.
+    /// Answers items as they end. A server that is to stop reads no further, answers what it has, and says so: what has no
+    /// answer then was not begun.
     pub(super) fn answer(
         self,
         items: Streaming<v1::DeductStreamRequest>,
         mut stopping: watch::Receiver<bool>,
     ) -> Answers {
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = Arc::clone(&cut);
         let stopped = async move {
             let _ = stopping.wait_for(|stopping| *stopping).await;
+            cut.store(true, Ordering::Relaxed);
         };
+        let end = async move { is_cut.load(Ordering::Relaxed).then(|| Err(status(&Error::Stopping))) };
         let answers = items.take_until(stopped).map(move |item| {
             let desk = self.clone();
             async move { Ok(desk.one(item?.deduct.unwrap_or_default()).await) }
         });
-        Box::pin(answers.buffer_unordered(AT_A_TIME))
+        let end = stream::once(end).filter_map(future::ready);
+        Box::pin(answers.buffer_unordered(AT_A_TIME).chain(end))
     }
 
     async fn one(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {

@@ -168,14 +168,15 @@ impl LabService for LabRpc {
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let lab = Arc::clone(&self.lab);
         let interval = convert::interval(request.get_ref().interval.as_ref()).map_err(|error| status(&error.into()))?;
-        let statuses = stream::unfold((lab, Duration::ZERO), move |(lab, wait)| async move {
+        let statuses = stream::unfold(Some((lab, Duration::ZERO)), move |watching| async move {
+            let (lab, wait) = watching?;
             let mut stopping = lab.stopping.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {
                     let message = v1::WatchStatusResponse { status: Some(lab.snapshot()) };
-                    Some((Ok(message), (lab, interval)))
+                    Some((Ok(message), Some((lab, interval))))
                 }
-                _ = stopping.wait_for(|stopping| *stopping) => None,
+                _ = stopping.wait_for(|stopping| *stopping) => Some((Err(status(&Error::Stopping)), None)),
             }
         });
         Ok(Response::new(Box::pin(statuses)))
