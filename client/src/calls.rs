@@ -14,7 +14,7 @@ use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
-use crate::{AddressError, Error, Retry, address};
+use crate::{AddressError, Error, Hold, Retry, address};
 
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -180,7 +180,7 @@ impl Client {
     /// Any [`Error`]; reading changes nothing, whatever the error's effect says.
     pub async fn balance(&self, user_id: i64) -> Result<Account, Error> {
         let call = |mut stubs: Stubs, request| async move { stubs.account.get_balance(request).await };
-        let answer = self.call(v1::GetBalanceRequest { user_id }, call).await?.into_inner();
+        let answer = self.call(v1::GetBalanceRequest { user_id, consistent: false }, call).await?.into_inner();
         account(answer.user_id, &answer.balance, answer.version)
     }
 
@@ -272,6 +272,22 @@ impl Client {
         let call = |mut stubs: Stubs, request| async move { stubs.lab.get_status(request).await };
         let answer = self.call(v1::GetStatusRequest {}, call).await?.into_inner();
         answer.status.ok_or_else(|| Error::broken_answer("it has no status"))
+    }
+
+    /// Holds the operation that will be called under `request_id` before one of its phases, in whatever attempt it comes
+    /// there, until the [`Hold`] is dropped. Only where the lab is on. Call the operation afterwards. A further hold on
+    /// the same operation takes the place of the first for all places it has not come to yet.
+    ///
+    /// # Errors
+    /// Any [`Error`]; nothing is held then.
+    pub async fn hold(&self, request_id: Uuid, phase: v1::Phase) -> Result<Hold, Error> {
+        let message = v1::HoldOperationRequest { request_id: request_id.to_string(), phase: phase.into() };
+        let mut lab = self.stubs().lab;
+        let armed = async {
+            let events = lab.hold_operation(message).await.map_err(|status| Error::from_status(&status))?;
+            Hold::armed(events.into_inner()).await
+        };
+        tokio::time::timeout(self.deadline, armed).await.unwrap_or_else(|_| Err(Error::no_answer_within(self.deadline)))
     }
 
     /// Watches what operations do, on one account or on all, across reconnections.

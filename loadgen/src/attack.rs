@@ -28,7 +28,7 @@ mod worker;
 use scene::Scene;
 pub use scene::available_strategies;
 pub(crate) use scene::choose;
-pub(crate) use settle::{READINGS, patiently};
+pub(crate) use settle::{READINGS, patiently, read, settle};
 pub use stop::{Stop, Stopper, stop};
 pub(crate) use work::work;
 use worker::{Ended, Finished, Retries, Worker};
@@ -207,11 +207,11 @@ pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Sto
 
     progress.send_modify(|progress| progress.stage = Stage::Settling);
     let patience = if stop.requested() || harvest.gave_up { BRIEF } else { attack.patience.outage.max(BRIEF) };
-    settle::settle(&clients, scene.root.user_id, &mut harvest.operations, time::Instant::now() + patience).await;
+    settle(&clients, scene.root.user_id, &mut harvest.operations, time::Instant::now() + patience).await;
 
     progress.send_modify(|progress| progress.stage = Stage::Judging);
     let user_id = scene.root.user_id;
-    let (journal, account) = settle::read(&clients, scene.root, time::Instant::now() + patience)
+    let (journal, account) = read(&clients, scene.root, time::Instant::now() + patience)
         .await
         .map_err(|source| AttackError::Unreadable { user_id, source })?;
     report(attack, scene, &harvest, &journal, account)

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod args;
 mod bench;
+mod lockdeath;
 mod output;
 mod progress;
 mod report;
@@ -14,6 +15,7 @@ use zbl_client::AddressError;
 use zbl_loadgen::attack::AttackError;
 use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
+use zbl_loadgen::lockdeath::LockDeathError;
 use zbl_loadgen::verdict::Verdict;
 
 /// How the program ends; the numbers are part of its interface.
@@ -88,6 +90,10 @@ pub(crate) enum Failure {
     #[error("there is nothing to compare: the server has no strategy that is available; `loadgen attack` says why")]
     NothingToCompare,
     #[error(transparent)]
+    LockDeath(#[from] LockDeathError),
+    #[error(transparent)]
+    Deaths(#[from] lockdeath::LockDeathFailure),
+    #[error(transparent)]
     Report(#[from] report::ReportFailure),
     #[error("interrupted before the run was settled; nothing is known about it")]
     Interrupted,
@@ -101,10 +107,14 @@ impl Failure {
         match self {
             Self::Address(_)
             | Self::Report(_)
+            | Self::Deaths(_)
+            | Self::LockDeath(LockDeathError::OneServer(_))
             | Self::NothingToCompare
             | Self::Output { .. }
             | Self::Bench(BenchError::Plan(_) | BenchError::Series(SeriesError::Log(_))) => Ending::Usage,
-            Self::Attack(error) | Self::Bench(BenchError::Setup(error)) => of_attack(error),
+            Self::Attack(error)
+            | Self::Bench(BenchError::Setup(error))
+            | Self::LockDeath(LockDeathError::Setup(error)) => of_attack(error),
             Self::Bench(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
         }
     }
@@ -129,6 +139,7 @@ pub(crate) async fn run(command: Command) -> Result<Ending, Failure> {
         Command::Compare(args) => runs::compare(args).await,
         Command::Bench(args) => bench::bench(*args).await,
         Command::Report(args) => report::report(&args),
+        Command::Lockdeath(args) => lockdeath::lockdeath(args).await,
     }
 }
 

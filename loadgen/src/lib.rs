@@ -7,6 +7,7 @@ pub mod attack;
 pub mod bench;
 pub mod expectation;
 pub mod history;
+pub mod lockdeath;
 pub mod pacer;
 pub mod recorder;
 pub mod report;

@@ -17,8 +17,8 @@ use crate::workload::Workload;
 pub mod advice;
 pub mod bench;
 mod cost;
-mod decimal;
-mod promise;
+pub(crate) mod decimal;
+pub(crate) mod promise;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,6 +26,8 @@ mod text;
 
 pub use cost::{Cost, Work};
 pub use table::table;
+pub(crate) use table::{aligned, plain};
+pub(crate) use text::short;
 pub use text::{text, witness};
 
 /// The version of the published form; it grows when a field changes its meaning or goes.
@@ -308,7 +310,7 @@ fn taken(tally: Tally) -> Taken {
     Taken { count: tally.count, amount: tally.amount }
 }
 
-fn pair(lost: &LostUpdate) -> Pair {
+pub(crate) fn pair(lost: &LostUpdate) -> Pair {
     Pair { victim: side(&lost.victim), overwriter: side(&lost.overwriter), amount: lost.amount }
 }
 

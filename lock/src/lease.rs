@@ -69,6 +69,11 @@ impl State {
             Self::Released => Err(Lost::NotOurs),
         }
     }
+
+    /// What it comes to with a renewal, which may have come too late.
+    fn prolonged(self, until: Instant) -> Result<Self, Lost> {
+        self.now().map(|before| Self::Until(until.max(before)))
+    }
 }
 
 impl fmt::Debug for Lease {
@@ -99,8 +104,7 @@ impl Lease {
 
     /// What is left of it; zero if it is lost.
     pub fn valid_for(&self) -> Duration {
-        let now = self.held.state.borrow().now();
-        now.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+        self.held.now().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Whether it still holds, by this process's monotonic clock. It says nothing of the moment after.
@@ -108,7 +112,7 @@ impl Lease {
     /// # Errors
     /// [`Lost`]: do not write.
     pub fn check(&self) -> Result<(), Lost> {
-        self.held.state.borrow().now().map(drop)
+        self.held.now().map(drop)
     }
 
     /// Completes when the lease is lost, and not before.
@@ -163,9 +167,19 @@ impl Held {
         }
     }
 
+    /// Until when it holds, if it does.
+    fn now(&self) -> Result<Instant, Lost> {
+        // The clock is read while the state is borrowed: a renewal cannot come in between the two.
+        self.state.borrow().now()
+    }
+
     /// Gives the lock back, and then the turn.
     pub(crate) async fn release(&self) -> Result<(), Error> {
-        let before = self.state.send_replace(State::Released);
+        let lost = self.now().err();
+        if let Some(why) = lost {
+            self.lose(why);
+        }
+        self.state.send_replace(State::Released);
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).take();
         let result = match sent {
             Some(sent) => self.lock.quorum.release(sent).await,
@@ -175,11 +189,8 @@ impl Held {
             self.lock.queue.forget(&self.key);
         }
         self.leave();
-        match before {
-            // By our own clock it had ended. Redis may have kept it for the moment longer; nobody can rely on that.
-            State::Lost(why) => Err(why.into()),
-            State::Until(_) | State::Released => result,
-        }
+        // A lease that had ended by our own clock protected nothing, even if Redis kept it for the moment longer.
+        lost.map_or(result, |why| Err(why.into()))
     }
 
     /// Leaves the lock to run out.
@@ -204,7 +215,10 @@ impl Held {
     }
 
     async fn extend(&self) -> Result<(), Error> {
-        self.state.borrow().now()?;
+        if let Err(why) = self.now() {
+            self.lose(why);
+            return Err(why.into());
+        }
         match self.lock.quorum.extend(&self.hold).await {
             Ok(until) => self.prolong(until).map_err(Error::Lost),
             Err(Error::Lost(why)) => {
@@ -218,15 +232,10 @@ impl Held {
     /// Notes a renewal, unless it came too late: whoever has been told that the lease is lost must not see it come back.
     fn prolong(&self, until: Instant) -> Result<(), Lost> {
         let mut result = Ok(());
-        self.state.send_if_modified(|state| match state.now() {
-            Ok(before) => {
-                *state = State::Until(until.max(before));
-                true
-            }
-            Err(why) => {
-                result = Err(why);
-                false
-            }
+        self.state.send_if_modified(|state| {
+            let prolonged = state.prolonged(until);
+            result = prolonged.map(|prolonged| *state = prolonged);
+            result.is_ok()
         });
         match result {
             Ok(()) => self.lock.queue.saw(&self.key, &self.owner, Some(until)),
@@ -265,7 +274,7 @@ async fn renew(held: Arc<Held>) {
     let lease = held.lock.settings.lease;
     let mut next = Instant::now() + lease / RENEWALS;
     loop {
-        let until = match held.state.borrow().now() {
+        let until = match held.now() {
             Ok(until) => until,
             Err(why) => return held.lose(why),
         };
@@ -281,5 +290,23 @@ async fn renew(held: Arc<Held>) {
             }
             Err(_) => return held.lose(Lost::RanOut),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_never_comes_back() {
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(60));
+        let ended = [(State::Until(now), Lost::RanOut), (State::Lost(Lost::NotOurs), Lost::NotOurs)];
+        for (state, why) in ended {
+            assert_eq!(state.now(), Err(why));
+            assert!(matches!(state.prolonged(later), Err(lost) if lost == why), "{state:?}");
+        }
+        // Nor does a renewal that was overtaken by another shorten it.
+        let live = State::Until(later).prolonged(later - Duration::from_secs(1)).unwrap();
+        assert!(matches!(live, State::Until(until) if until == later));
     }
 }

@@ -36,7 +36,8 @@
 //! # How it waits
 //!
 //! Callers in one process queue up in order, and only the first of them asks Redis. Processes ask again after 1 to 20 ms
-//! and take turns: who has waited for 20 ms is let in before the others, in the order in which they came.
+//! and take turns: on one node, who has waited for 20 ms is let in before the others, in the order in which they came. The
+//! nodes of Redlock could not agree on an order; there chance decides, which has no favourites either.
 //!
 //! All keys of one lock would have to lie on one server: a Redis Cluster is refused by its own answer (`CROSSSLOT`).
 

@@ -221,7 +221,7 @@ impl Inner {
     /// Asks the nodes again and again until they give the lock, the time is over, or the caller gone.
     async fn take(&self, wanted: &Wanted, caller: &mut Caller) -> Result<Taken, Error> {
         let Wanted { key, owner, begun, deadline, .. } = wanted;
-        let mut pace = Pace::new();
+        let mut pace = Pace::of_nodes(self.quorum.nodes());
         loop {
             let hold = Hold::new(&self.settings, &self.process, key, owner);
             let next = match self.quorum.take(hold).await {

@@ -1,27 +1,37 @@
 //! One Redis: its connection, and the scripts it runs for us. It owns that no command takes longer than it may, whatever
 //! the server does, and that a server which comes back is used again. It knows nothing of quorums or waiting.
 
-use std::{fmt, sync::LazyLock, time::Duration};
+use std::{
+    fmt,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use redis::{
     Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script, ScriptInvocation, ServerErrorKind,
     aio::{ConnectionManager, ConnectionManagerConfig},
     io::tcp::TcpSettings,
 };
-use tokio::{sync::OnceCell, time};
+use tokio::time::{self, Instant};
 
-use crate::{Error, hold::Hold};
+use crate::{Error, hold::Hold, settings::MIN_COMMAND};
 
 /// How often one command is sent where the link turns out to be broken. Of an idle link that broke long ago the first
 /// command tells us, of a reconnection that failed meanwhile the second. All scripts may run twice.
 const TRIES: u32 = 3;
 /// Between two of them: a server that is being started listens a moment later.
 const TRY_PAUSE: Duration = Duration::from_millis(5);
+/// A node that did not answer one command in time gets only this share of it for the next: with several nodes, each try at
+/// a lock holds others up while it waits for the last.
+const SHARE_OF_SILENT: u32 = 8;
+/// After so many times the time for a command it gets all of it once more: it may only have become slow.
+const SILENCE: u32 = 10;
 /// A link whose other end does not even acknowledge bytes for this long is given up for a new one: otherwise the kernel
 /// tries for a quarter of an hour. A server that is only stopped does acknowledge, and keeps its link.
 #[cfg(target_os = "linux")]
 const SILENT_LINK: Duration = Duration::from_secs(2);
-/// Who waits for longer than this is let in before those of other processes.
+/// Who waits for longer than this is let in before those of other processes. It is some holds of a few ms long: a process
+/// with a queue of its own works off a part of it before it hands over, which costs a pause of those who wait.
 const TURN: Duration = Duration::from_millis(20);
 /// Who has not asked for longer than this no longer waits: five times the longest pause between two questions.
 const STALE: Duration = Duration::from_millis(100);
@@ -67,7 +77,9 @@ pub(crate) struct Node {
     address: String,
     client: Client,
     command: Duration,
-    connection: OnceCell<ConnectionManager>,
+    connection: Mutex<Option<ConnectionManager>>,
+    /// Until when it is taken for one that does not answer.
+    silent: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Node {
@@ -91,7 +103,7 @@ impl Node {
         let info = url.into_connection_info().map_err(refused)?.set_tcp_settings(tcp);
         let address = info.addr().to_string();
         let client = Client::open(info).map_err(refused)?;
-        Ok(Self { address, client, command, connection: OnceCell::new() })
+        Ok(Self { address, client, command, connection: Mutex::default(), silent: Mutex::default() })
     }
 
     /// Where it is.
@@ -99,7 +111,7 @@ impl Node {
         &self.address
     }
 
-    /// Asks for a lock, with a fencing token if `fence` names the counter of them.
+    /// Asks for a lock. `fence` names the counter of tokens where this is the only node; then it also keeps the turns.
     pub(crate) async fn acquire(&self, hold: &Hold, fence: Option<&str>) -> Result<Answer, Down> {
         let mut script = ACQUIRE.key(&hold.lock);
         script.key(&hold.wanted);
@@ -170,35 +182,72 @@ impl Node {
         &self,
         request: impl Fn(ConnectionManager) -> F,
     ) -> Result<(T, u32), Down> {
-        let within_time = time::timeout(self.command, async {
+        let limit = self.limit();
+        let within_time = time::timeout(limit, async {
             let mut tries = 1;
             loop {
-                let answer = match self.connected().await {
+                let answer = match self.connected() {
                     Ok(connection) => request(connection).await,
                     Err(error) => Err(error),
                 };
                 match answer {
                     Ok(answer) => return Ok((answer, tries)),
-                    Err(error) if tries < TRIES && may_pass(&error) => time::sleep(TRY_PAUSE).await,
+                    Err(error) if tries < TRIES && may_pass(&error) => {
+                        if is_demoted(&error) {
+                            self.connect_anew();
+                        }
+                        time::sleep(TRY_PAUSE).await;
+                    }
                     Err(error) => return Err(self.down(error)),
                 }
                 tries += 1;
             }
         });
-        within_time.await.unwrap_or_else(|_| Err(self.down(format!("no answer within {:?}", self.command))))
+        let answer = within_time.await;
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(answer) => {
+                *silent = None;
+                answer
+            }
+            Err(_) => {
+                // From the first command that had all its time, or a node that became slow would never get it again.
+                silent.get_or_insert_with(|| Instant::now() + self.command * SILENCE);
+                Err(self.down(format!("no answer within {limit:?}")))
+            }
+        }
+    }
+
+    /// How long the next command may take.
+    fn limit(&self) -> Duration {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match *silent {
+            Some(until) if Instant::now() < until => (self.command / SHARE_OF_SILENT).max(MIN_COMMAND),
+            _ => {
+                *silent = None;
+                self.command
+            }
+        }
     }
 
     /// The connection: made by the first who asks, shared by all, and renewed by the manager when it breaks.
-    async fn connected(&self) -> RedisResult<ConnectionManager> {
+    fn connected(&self) -> RedisResult<ConnectionManager> {
         // We bound and repeat ourselves, so that both are the caller's and not hidden in a connection.
-        let config = || {
-            ConnectionManagerConfig::new()
-                .set_number_of_retries(0)
-                .set_connection_timeout(Some(self.command))
-                .set_response_timeout(None)
-        };
-        let make = async || ConnectionManager::new_lazy_with_config(self.client.clone(), config());
-        self.connection.get_or_try_init(make).await.cloned()
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(0)
+            .set_connection_timeout(Some(self.command))
+            .set_response_timeout(None);
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = &*connection {
+            return Ok(made.clone());
+        }
+        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config)?;
+        Ok(connection.insert(made).clone())
+    }
+
+    /// Gives up a link that is not broken: the next command makes another.
+    fn connect_anew(&self) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn down(&self, what: impl fmt::Display) -> Down {
@@ -208,7 +257,12 @@ impl Node {
 
 /// Whether the same request may succeed a moment later.
 fn may_pass(error: &RedisError) -> bool {
-    error.is_io_error() || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading)
+    error.is_io_error() || error.kind() == ErrorKind::Server(ServerErrorKind::BusyLoading) || is_demoted(error)
+}
+
+/// Whether the link leads to what has become a replica. A fail-over can move the address and leave our link where it was.
+fn is_demoted(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
 fn ms(time: Duration) -> u64 {

@@ -74,6 +74,11 @@ impl Quorum {
         Self { nodes: nodes.into_iter().map(Arc::new).collect(), lease: settings.lease, fence }
     }
 
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn needed(&self) -> usize {
         self.nodes.len() / 2 + 1
     }
@@ -94,7 +99,7 @@ impl Quorum {
     pub(crate) async fn take(&self, hold: Hold) -> Result<Taken, Refusal> {
         let asked = Instant::now();
         let hold = Arc::new(hold);
-        let mut answers = self.ask(self.all(), |node| {
+        let mut answers = self.ask(|node| {
             let (hold, fence) = (Arc::clone(&hold), self.fence.clone());
             async move { node.acquire(&hold, fence.as_deref()).await }
         });
@@ -106,7 +111,8 @@ impl Quorum {
         let until = self.until(asked);
         let sent = Sent { hold, taken: tally.taken, answers };
         if tally.yes >= self.needed() && Instant::now() < until {
-            return Ok(Taken { token: self.fence.is_some().then_some(tally.token), until, sent });
+            let token = self.fence.is_some().then_some(tally.token);
+            return Ok(Taken { token, until, sent });
         }
         let late = tally.yes >= self.needed();
         self.give_back(sent);
@@ -126,14 +132,14 @@ impl Quorum {
     /// [`Error::Lost`] where a majority is no longer possible, [`Error::Down`] where it did not come about.
     pub(crate) async fn extend(&self, hold: &Arc<Hold>) -> Result<Instant, Error> {
         let asked = Instant::now();
-        let answers = self.ask(self.all(), |node| {
+        let answers = self.ask(|node| {
             let hold = Arc::clone(hold);
             async move { node.extend(&hold).await }
         });
         self.majority(answers).await.map(|()| self.until(asked))
     }
 
-    /// Gives a lock back wherever it was asked for; ends when a majority has done so.
+    /// Gives a lock back wherever it was asked for; ends when a majority has done so, at the latest after two commands.
     ///
     /// # Errors
     /// [`Error::Lost`] where it was not ours any more, [`Error::Down`] where too few answered: it then runs out by itself.
@@ -146,20 +152,23 @@ impl Quorum {
         drop(self.send_releases(sent));
     }
 
+    /// Asks each node to give a lock back as soon as it has answered whether it gave it.
     fn send_releases(&self, sent: Sent) -> mpsc::Receiver<Answered<Ours>> {
         let Sent { hold, taken, mut answers } = sent;
-        let nodes = self.all().filter(|(at, _)| taken.contains(at));
-        let done = self.ask(nodes, |node| {
+        let (tell, done) = mpsc::channel(self.nodes.len());
+        let release = move |node: Arc<Node>| {
             let hold = Arc::clone(&hold);
             async move { node.release(&hold).await }
-        });
-        if taken.len() < self.nodes.len() && !(answers.is_closed() && answers.is_empty()) {
+        };
+        for (at, node) in self.all().filter(|(at, _)| taken.contains(at)) {
+            send(at, release(Arc::clone(node)), &tell);
+        }
+        if taken.len() < self.nodes.len() {
             let nodes = self.nodes.clone();
             let late = async move {
                 while let Some((at, answer)) = answers.recv().await {
                     if let (Ok(Answer::Taken(_)) | Err(_), Some(node)) = (&answer, nodes.get(at)) {
-                        // One after the other: nobody waits for these, and each is bounded.
-                        let _ = node.release(&hold).await;
+                        send(at, release(Arc::clone(node)), &tell);
                     }
                 }
             };
@@ -185,7 +194,7 @@ impl Quorum {
     /// [`Error::Down`] where fewer than a majority of the nodes answered.
     pub(crate) async fn owners(&self, locks: Vec<String>) -> Result<Vec<Option<String>>, Error> {
         let locks = Arc::new(locks);
-        let mut answers = self.ask(self.all(), |node| {
+        let mut answers = self.ask(|node| {
             let locks = Arc::clone(&locks);
             async move { node.owners(&locks).await }
         });
@@ -229,24 +238,32 @@ impl Quorum {
         self.nodes.iter().enumerate()
     }
 
-    /// Asks some nodes at once, each in a task of its own: who no longer listens does not call a command back, and a node
-    /// that is silent keeps nobody from hearing the others.
-    fn ask<'a, T: Send + 'static, F: Future<Output = Result<T, Down>> + Send + 'static>(
+    /// Asks all nodes at once.
+    fn ask<T: Send + 'static, F: Future<Output = Result<T, Down>> + Send + 'static>(
         &self,
-        nodes: impl Iterator<Item = (usize, &'a Arc<Node>)>,
         request: impl Fn(Arc<Node>) -> F,
     ) -> mpsc::Receiver<Answered<T>> {
         let (tell, answers) = mpsc::channel(self.nodes.len());
-        for (at, node) in nodes {
-            let (tell, answer) = (tell.clone(), request(Arc::clone(node)));
-            let task = async move {
-                // Nobody may listen any more; there is room for all.
-                let _ = tell.send((at, answer.await)).await;
-            };
-            tokio::spawn(task.in_current_span());
+        for (at, node) in self.all() {
+            send(at, request(Arc::clone(node)), &tell);
         }
         answers
     }
+}
+
+/// Sends one request in a task of its own: who no longer listens does not call it back, and a node that is silent keeps
+/// nobody from hearing the others.
+fn send<T: Send + 'static>(
+    at: usize,
+    request: impl Future<Output = Result<T, Down>> + Send + 'static,
+    tell: &mpsc::Sender<Answered<T>>,
+) {
+    let tell = tell.clone();
+    let task = async move {
+        // There is room for an answer of each node, and nobody may listen any more.
+        let _ = tell.send((at, request.await)).await;
+    };
+    tokio::spawn(task.in_current_span());
 }
 
 /// What nodes said to one try.

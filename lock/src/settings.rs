@@ -11,7 +11,7 @@ const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Nobody waits for a lock longer than this; it also keeps arithmetic on time far from its limits.
 const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 /// Less does not reach a healthy server in the same room under load.
-const MIN_COMMAND: Duration = Duration::from_millis(5);
+pub(crate) const MIN_COMMAND: Duration = Duration::from_millis(5);
 /// A label of metrics and a part of keys, and who reads them: not longer than a line.
 const MAX_NAME: usize = 64;
 

@@ -24,6 +24,7 @@ use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_se
 use crate::{
     account::{Money, Refusal},
     breaker::{self, Breaker},
+    cache::{self, Cache, Reads},
     config::{Config, DatabaseUrl, RedisUrl},
     error,
     gate::Gates,
@@ -88,11 +89,14 @@ pub enum Error {
     /// The database cannot be opened.
     #[error("{0}")]
     Store(#[from] store::Error),
+    /// The cache cannot be set up.
+    #[error("{0}")]
+    Cache(#[from] cache::Error),
     /// The configured strategy is not in the registry.
     #[error(transparent)]
     Strategy(#[from] strategy::Unknown),
     /// A lock in Redis cannot be set up as configured.
-    #[error("{0}; see --redis-url, --redlock-urls, --lease and --redis-wait")]
+    #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
     /// The demo account cannot be opened.
     #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
@@ -351,6 +355,8 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let store = open_store(config).await?;
+    let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
+    let store = cache.listen_to(store);
     let locks = locks(config)?;
     let bench = Workbench { store, timeline, locks, gates, compute_delay: config.compute_delay };
     let limits = ledger::Limits {
@@ -359,7 +365,19 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
         settle_timeout: config.settle_timeout,
         max_in_flight: MAX_IN_FLIGHT,
     };
-    Ok(Arc::new(Ledger::new(Arc::new(bench), limits, default_strategy)))
+    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
+}
+
+/// The cache that the configuration names, if it names a Redis.
+fn cache_settings(config: &Config) -> Option<cache::Settings> {
+    let url = config.redis_url.as_ref()?.expose().to_owned();
+    Some(cache::Settings {
+        url,
+        prefix: config.redis_prefix.clone(),
+        life: config.cache_ttl,
+        wait: config.cache_wait,
+        reads: if config.cache { Reads::FromRedis } else { Reads::FromDatabase },
+    })
 }
 
 /// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.
@@ -370,7 +388,8 @@ fn locks(config: &Config) -> Result<Locks, Error> {
         prefix: config.redis_prefix.clone(),
         lease: config.lease,
         wait: config.lease_wait,
-        command: config.redis_wait,
+        // What an acquisition takes comes off the lease.
+        command: config.redis_wait.min(config.lease / 2),
         ..zbl_lock::Settings::new(name, &instance)
     };
     let guarded = |name, lock: Result<Lock, zbl_lock::Error>| {

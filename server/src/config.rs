@@ -25,7 +25,7 @@ pub use self::{
 };
 use self::{
     layers::Layers,
-    parse::{address, choice, filter, list, name, number, optional, time, whole_seconds},
+    parse::{address, choice, filter, list, name, number, optional, time, truth, whole_seconds},
     setting::*,
 };
 
@@ -43,6 +43,8 @@ const MOST_EVENTS: u32 = 1 << 20;
 const FEWEST_EVENTS: u32 = 1 << 10;
 /// The shortest wait that is still a wait.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// The shortest life of a cached balance; less would be all misses.
+const SHORTEST_CACHE_TTL: Duration = Duration::from_secs(1);
 /// The shortest heartbeat: a faster one would be traffic, not a sign of life.
 const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
 
@@ -67,6 +69,12 @@ pub struct Config {
     pub lease: Duration,
     /// How long an attempt may wait for a lock in Redis.
     pub lease_wait: Duration,
+    /// Whether GetBalance may be answered from Redis.
+    pub cache: bool,
+    /// How long Redis keeps a balance, at least.
+    pub cache_ttl: Duration,
+    /// How long a read or a commit waits for the cache.
+    pub cache_wait: Duration,
     /// The strategy of requests that name none; the registry decides whether it exists.
     pub strategy: String,
     /// Calls at a time.
@@ -163,6 +171,9 @@ impl Config {
             redis_wait: read.time(&REDIS_WAIT, time(SHORTEST_WAIT))?,
             lease: read.time(&LEASE, time(SHORTEST_WAIT))?,
             lease_wait: read.time(&LEASE_WAIT, time(Duration::ZERO))?,
+            cache: read.value(&CACHE, truth)?,
+            cache_ttl: read.time(&CACHE_TTL, time(SHORTEST_CACHE_TTL))?,
+            cache_wait: read.time(&CACHE_WAIT, time(SHORTEST_WAIT))?,
             strategy: read.value(&STRATEGY, name)?,
             max_concurrent: read.value(&MAX_CONCURRENT, number(1..=MOST_CALLS))?,
             max_deadline: read.time(&MAX_DEADLINE, time(SHORTEST_WAIT))?,

@@ -131,8 +131,13 @@ impl Demo {
             let _ = asked.await;
             stopper.stop();
         });
-        let stage =
-            Stage { clients: clients(addresses.grpc)?, strategies, timeline, stop, compute_delay: self.config.compute_delay };
+        let stage = Stage {
+            clients: clients(addresses.grpc)?,
+            strategies,
+            timeline,
+            stop,
+            compute_delay: self.config.compute_delay,
+        };
         let shown = tokio::select! {
             shown = stage.perform(store) => shown,
             Ok(()) = insisted => Err(Error::Interrupted),

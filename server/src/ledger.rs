@@ -32,6 +32,7 @@ pub use self::{
 };
 use crate::{
     account::{Change, Receipt},
+    cache::Cache,
     error::{Backend, Error, UnknownCause},
     gate::Point,
     store::{self, LockWaits},
@@ -61,6 +62,7 @@ pub struct Limits {
 /// The service, without its protocol.
 pub struct Ledger {
     bench: Arc<Workbench>,
+    cache: Cache,
     limits: Limits,
     strategies: Vec<Registered>,
     default_strategy: &'static Row,
@@ -101,13 +103,14 @@ enum Next {
 }
 
 impl Ledger {
-    /// A ledger over a workbench. `default_strategy` is used where a request names none.
-    pub fn new(bench: Arc<Workbench>, limits: Limits, default_strategy: &'static Row) -> Self {
+    /// A ledger over a workbench, whose store the cache listens to. `default_strategy` is used where a request names none.
+    pub fn new(bench: Arc<Workbench>, cache: Cache, limits: Limits, default_strategy: &'static Row) -> Self {
         Self {
             limits,
             strategies: REGISTRY.iter().map(|row| Registered { row, built: (row.build)(&bench) }).collect(),
             default_strategy,
             bench,
+            cache,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
             acknowledged: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
@@ -127,6 +130,11 @@ impl Ledger {
     /// Changes running or waiting right now.
     pub fn in_flight(&self) -> usize {
         self.limits.max_in_flight.saturating_sub(self.in_flight.available_permits())
+    }
+
+    /// What balances are read through.
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// What the ledger works with.

@@ -7,6 +7,7 @@ pub mod account;
 pub mod app;
 pub mod banner;
 pub mod breaker;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -3,6 +3,7 @@
 //! lives here, and no retry: a store says precisely what happened.
 
 mod circuit;
+mod filter;
 mod meter;
 pub mod mysql;
 mod schema;
@@ -17,7 +18,11 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub use self::{circuit::Circuit, meter::Work};
+pub use self::{
+    circuit::Circuit,
+    filter::{Filter, FilterState},
+    meter::Work,
+};
 use crate::account::{Entry, Money, NewEntry, State};
 
 /// How a transaction is isolated.
@@ -210,6 +215,24 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>>;
 
+    /// What tells this database from every other one that may share a cache.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn keyspace(&self) -> Result<String>;
+
+    /// What can be believed of the filter of accounts, without a lock.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn filter(&self) -> Result<Filter>;
+
+    /// At most `limit` ids of accounts after one, in order.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>>;
+
     /// A transaction that begins with its first statement, so that an operation held before that statement holds
     /// neither a connection nor a lock. It waits for a connection, and for locks, no longer than `until` (as finely as the
     /// database counts), nor longer than the store waits anyway.
@@ -306,6 +329,12 @@ pub trait Transaction: Send {
 
     /// Appends to the journal.
     async fn append(&mut self, entry: &NewEntry) -> Result<()>;
+
+    /// What can be believed of the filter of accounts. It stays so until the transaction ends (S).
+    async fn filter(&mut self) -> Result<Filter>;
+
+    /// Says what can be believed of the filter of accounts, where it still is what was read (X).
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched>;
 
     /// Commits. An error other than [`Error::CommitLost`] means it did not.
     async fn commit(self: Box<Self>) -> Result<()>;

@@ -9,6 +9,7 @@ mod effort;
 mod figures;
 mod interrupt;
 mod machine;
+mod redis;
 mod render;
 mod report;
 mod sample;
@@ -25,12 +26,13 @@ use std::{
 };
 
 use self::{
-    case::{Case, cases, half_peak_cases},
+    case::{Case, cases, chosen, half_peak_cases},
     database::Database,
     effort::Effort,
     figures::Aim,
     interrupt::Interrupt,
     machine::Machine,
+    redis::RedisServers,
     report::{Goal, Measured, Report},
     target::{Setting, Target},
     tools::Tool,
@@ -39,7 +41,7 @@ use self::{
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say, workspace},
     stage::Stage,
-    test::ensure_mariadb,
+    test::ensure_servers,
 };
 
 /// Where the report is published.
@@ -59,7 +61,7 @@ struct Request {
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let request = Request::parse(arguments)?;
-    ensure_mariadb()?;
+    ensure_servers()?;
     run_command(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
     let verdict = Goal::new("verdict over 10⁶ operations, s", Some(criterion::verdict_s()?), Some(VERDICT_AIM));
     let (tools, left_out) = foreign_tools();
@@ -132,19 +134,33 @@ enum Part {
 
 /// The cases of one database, in the order of the report.
 struct Plan<'a> {
-    target: Target<'a>,
+    /// A server without Redis. Whatever can do without is measured on it: with a Redis every commit tells the cache.
+    without: Target<'a>,
+    /// One with it, and with a database of its own on the same database server, because a cache is not told what a server
+    /// without Redis writes.
+    with: Target<'a>,
+    /// What the Redis servers are: product and version.
+    redis: String,
     peaks: Vec<Case>,
     half_peaks: Vec<Case>,
 }
 
 impl<'a> Plan<'a> {
     fn new(setting: Setting<'a>, database: Database, tools: &[Tool]) -> Result<Self, Failure> {
-        let mut target = Target::start(setting, database)?;
-        let strategies = target.strategies()?;
+        let (twin, servers) = (database.twin()?, RedisServers::start()?);
+        let redis = servers.name();
+        let mut without = Target::start(setting, database, None)?;
+        let mut with = Target::start(setting, twin, Some(servers))?;
+        let strategies = chosen(without.strategies()?, with.strategies()?);
         let peaks = cases(&strategies, tools);
-        say(&format!("{}: opening accounts by SQL", target.database().description().name));
-        target.seed(&peaks)?;
-        Ok(Self { target, peaks, half_peaks: half_peak_cases(&strategies) })
+        say(&format!("{}: opening accounts by SQL", without.database().description().name));
+        without.seed(peaks.iter().filter(|case| !case.is_with_redis()))?;
+        with.seed(peaks.iter().filter(|case| case.is_with_redis()))?;
+        Ok(Self { without, with, redis, peaks, half_peaks: half_peak_cases(&strategies) })
+    }
+
+    fn target(&mut self, case: &Case) -> &mut Target<'a> {
+        if case.is_with_redis() { &mut self.with } else { &mut self.without }
     }
 
     /// Measures each case of a part once. Every round begins with another case, and every other one goes backwards: what
@@ -159,9 +175,9 @@ impl<'a> Plan<'a> {
         if round % 2 == 1 {
             cases.reverse();
         }
-        let name = self.target.database().description().name.clone();
+        let name = self.without.database().description().name.clone();
         for (number, case) in cases.iter().enumerate() {
-            let outcome = self.target.measure(case)?;
+            let outcome = self.target(case).measure(case)?;
             say(&format!("{name}, round {} of {rounds}, {:2} of {count}: {case}: {outcome}", round + 1, number + 1));
         }
         Ok(())
@@ -169,12 +185,14 @@ impl<'a> Plan<'a> {
 
     fn measured(&self) -> Measured {
         let order: Vec<Case> = self.peaks.iter().chain(&self.half_peaks).cloned().collect();
-        Measured::new(self.target.database().description().clone(), &order, self.target.samples())
+        let samples = [&self.without, &self.with].into_iter().flat_map(|target| target.samples().clone()).collect();
+        Measured::new(self.without.database().description().clone(), self.redis.clone(), &order, &samples)
     }
 
     fn failures(&self) -> impl Iterator<Item = (String, String)> {
-        let name = &self.target.database().description().name;
-        self.target.failures().iter().map(move |(case, reason)| (format!("{name}, {case}"), reason.clone()))
+        let name = &self.without.database().description().name;
+        let failures = self.without.failures().iter().chain(self.with.failures());
+        failures.map(move |(case, reason)| (format!("{name}, {case}"), reason.clone()))
     }
 }
 

@@ -11,6 +11,7 @@ mod explore;
 mod facade;
 mod grpcurl;
 mod kill;
+mod lockdeath;
 mod readme;
 mod three_servers;
 
@@ -28,7 +29,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -46,6 +47,11 @@ const PARTS: [Part; 10] = [
     },
     Part { name: "batched", summary: "batches under attack, with callers that hang up", run: batched::run },
     Part { name: "bench", summary: "loadgen bench: both loops, the stream, thresholds, its files", run: bench::run },
+    Part {
+        name: "lockdeath",
+        summary: "locks in Redis that die under their holders: what each strategy loses",
+        run: lockdeath::run,
+    },
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
 ];
 

@@ -51,7 +51,7 @@ fn pause_asked(error: &Error) -> Option<Duration> {
 }
 
 /// Settles what is unknown; what is not settled when `until` has passed stays unknown.
-pub(super) async fn settle(clients: &[Client], user_id: i64, operations: &mut [Operation], until: Instant) {
+pub(crate) async fn settle(clients: &[Client], user_id: i64, operations: &mut [Operation], until: Instant) {
     let unknown = operations.iter_mut().filter(|operation| operation.outcome == Outcome::Unknown);
     let settled = stream::iter(unknown).for_each_concurrent(SETTLEMENTS_IN_FLIGHT, |operation| async move {
         let request_id = operation.request_id;
@@ -67,7 +67,7 @@ pub(super) async fn settle(clients: &[Client], user_id: i64, operations: &mut [O
 
 /// Reads the journal since `root` and then the account, again while something else moves it in between. Out of time, the
 /// last reading stands.
-pub(super) async fn read(clients: &[Client], root: Account, until: Instant) -> Result<(Vec<Entry>, Account), Error> {
+pub(crate) async fn read(clients: &[Client], root: Account, until: Instant) -> Result<(Vec<Entry>, Account), Error> {
     let mut reading = read_once(clients, root, until).await?;
     let again = async {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);

@@ -10,6 +10,7 @@ use zbl_loadgen::pacer::Pacer;
 use zbl_loadgen::workload::Workload;
 
 use super::bench::BenchArgs;
+use super::lockdeath::LockDeathArgs;
 use super::report::ReportArgs;
 
 /// The longest wait that can be asked for: no run is meant to last longer, and clocks can add it.
@@ -64,6 +65,15 @@ Examples:
   The same as a page with charts, and as Markdown for a pull request
     loadgen report before.json after.json --html diff.html --markdown";
 
+const LOCKDEATH_EXAMPLES: &str = "\
+Examples:
+  A file of deaths to begin with
+    loadgen lockdeath --example > deaths.toml
+  What its deaths cost, on two servers that were started with --lease 1s
+    loadgen lockdeath --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --lease 1s --deaths deaths.toml
+  Break something by hand
+    loadgen lockdeath --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --lease 1s --strategy redis_lock";
+
 /// Attacks an account service with concurrent deductions and accounts for every lost cent.
 ///
 /// Every acknowledgement is held against the account's journal. LOST means that acknowledged money is gone; the result
@@ -102,6 +112,13 @@ pub(crate) enum Command {
     /// seconds, it says so.
     #[command(after_long_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Let locks die under their holders, and see what each strategy loses by it
+    ///
+    /// On two running servers of one database, the holder of a lock is stopped before its WRITE, and again before its
+    /// COMMIT; the lock is broken, by the lines of a file or by you; a rival comes; then both go on and the verdict
+    /// counts what is lost. It breaks nothing but what you name: use servers that you have started for this.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{LOCKDEATH_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Lockdeath(LockDeathArgs),
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,11 @@
 use serde::{Deserialize as _, Deserializer, Serializer, de};
 use zbl_client::Money;
 
-pub(super) fn serialize<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(money: &Money, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(money)
 }
 
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Money, D::Error> {
     Money::parse_signed(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 

@@ -11,7 +11,7 @@ pub(super) fn name(guarantee: Guarantee) -> &'static str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-pub(super) fn serialize<S: Serializer>(guarantee: &Guarantee, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(guarantee: &Guarantee, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(name(*guarantee))
 }
 

@@ -46,7 +46,7 @@ fn cost_card(runs: &[Report]) -> String {
 }
 
 /// A table with a line below its header and no others.
-pub(super) fn plain(columns: &[&str]) -> Table {
+pub(crate) fn plain(columns: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(columns.to_vec());
     table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
@@ -54,7 +54,7 @@ pub(super) fn plain(columns: &[&str]) -> Table {
 }
 
 /// Sets columns close together, the first `words` of them read from the left, figures from the right.
-pub(super) fn aligned(table: &mut Table, words: usize) {
+pub(crate) fn aligned(table: &mut Table, words: usize) {
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 1));
         if index >= words {

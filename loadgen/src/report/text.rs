@@ -152,7 +152,7 @@ fn remarks(report: &Report) -> Vec<String> {
 }
 
 /// The first digits of a request id, as many as the timeline shows.
-fn short(request_id: Uuid) -> String {
+pub(crate) fn short(request_id: Uuid) -> String {
     let mut id = request_id.simple().to_string();
     id.truncate(SHORT_ID);
     id

@@ -5,13 +5,15 @@
 --
 -- KEYS  1 the lock, a hash: `owner`, `token`, and one field `hold:<id>` for each time its owner has taken it
 --       2 who waits, a hash: process -> "<since>:<last seen>" in ms by the clock of Redis
---       3 the counter of fencing tokens; left out where nobody wants tokens. It must never expire or be evicted.
+--       3 the counter of fencing tokens, which must never expire or be evicted. Left out where this is one of several
+--         nodes: each would count for itself, and each would have an order of its own in who is next, so that they might
+--         never agree. Then nobody is turned away for another who waits.
 -- ARGV  1 owner  2 hold  3 lease in ms  4 process that asks
---       5 turn in ms: who waits for longer than this is let in before others
+--       5 turn in ms: a process that waits for longer than this is let in before others
 --       6 stale in ms: who has not asked for longer than this no longer waits
--- Returns { 'taken', token }        it is the owner's now; token 0 without a counter
+-- Returns { 'taken', token, '' }    it is the owner's now; token 0 without a counter
 --         { 'held', ms, owner }     somebody else's for so long (-1: for ever)
---         { 'next', ms, owner }     the same, and no other process is before the one that asks
+--         { 'next', ms, owner }     the same, and the process that asks is the next to get it
 --         { 'turn', 0, process }    free, but that process has waited for longer
 
 local lock, wanted, fence = KEYS[1], KEYS[2], KEYS[3]
@@ -23,6 +25,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Notes that the asking process waits; it keeps the place it has.
 local function wait()
+    if not fence then
+        return
+    end
     local since = string.match(redis.call('HGET', wanted, process) or '', '^(%d+):')
     redis.call('HSET', wanted, process, string.format('%.0f:%.0f', tonumber(since) or now, now))
     redis.call('PEXPIRE', wanted, stale)

@@ -152,7 +152,7 @@ async fn what_is_held_and_waited_for_can_be_told() {
     let waiting: Vec<_> = [&here, &there]
         .map(|process| {
             let process = process.clone();
-            tokio::spawn(async move { process.acquire("k", &Owner::new("r-2")).await })
+            tokio::spawn(async move { process.acquire("k", &Owner::new("r-2")).await?.release().await })
         })
         .into();
     let told = |process: &Lock| process.leases().pop().map(|holding| (holding.holder, holding.waiters));
@@ -164,12 +164,12 @@ async fn what_is_held_and_waited_for_can_be_told() {
     }
     lease.release().await.unwrap();
     for task in waiting {
-        task.await.unwrap().unwrap().release().await.unwrap();
+        task.await.unwrap().unwrap();
     }
     assert_eq!((here.leases(), there.leases()), (vec![], vec![]));
     let figures = here.figures();
     assert_eq!((figures.acquired, figures.busy, figures.lost), (2, 0, 0));
-    assert!(figures.held > figures.waited / 2 && !figures.waited.is_zero(), "{figures:?}");
+    assert!(!figures.held.is_zero() && !figures.waited.is_zero(), "{figures:?}");
 }
 
 #[tokio::test]

@@ -46,9 +46,12 @@ struct World {
     /// Each owner in a process of its own: the queue in a process would keep them apart by itself.
     owners: Vec<(Lock, Owner, Vec<Promise>)>,
     now: u64,
+    /// Until when Redis keeps the lock at most.
+    kept: u64,
     /// Until when a dropped lease may keep others out.
     abandoned: u64,
-    newest: i64,
+    /// The newest token, and whose it is.
+    newest: (i64, usize),
 }
 
 impl World {
@@ -56,7 +59,7 @@ impl World {
         let redis = Redis::shared().unwrap();
         let settings = Settings { lease: ms(LEASE_MIN * 60_000), wait: ms(0), ..settings() };
         let owners = (0..OWNERS).map(|name| (lock(redis, &settings), Owner::new(name), Vec::new())).collect();
-        Self { redis, settings, owners, now: 0, abandoned: 0, newest: 0 }
+        Self { redis, settings, owners, now: 0, kept: 0, abandoned: 0, newest: (0, 0) }
     }
 
     fn live(&self, owner: usize) -> bool {
@@ -76,8 +79,9 @@ impl World {
                 }
             }
             Step::Drop(owner, which) => {
-                let dropped = self.take(*owner, which);
-                self.abandoned = self.abandoned.max(dropped.map_or(0, |promise| promise.until));
+                if self.take(*owner, which).is_some() {
+                    self.abandoned = self.kept;
+                }
             }
             Step::Pass(minutes) => self.pass(*minutes),
         }
@@ -88,15 +92,17 @@ impl World {
     async fn acquire(&mut self, owner: usize) {
         // Whose turn it is, is another matter.
         ask(self.redis, &["DEL", &format!("{}wanted:k", self.settings.prefix)]);
-        let free = (0..OWNERS).all(|other| other == owner || !self.live(other)) && self.abandoned <= self.now;
-        let held = self.live(owner);
+        // A hold that ran out may still be kept by Redis: another of the same owner let the lock begin anew.
+        let others = (0..OWNERS).any(|other| other != owner && !self.owners[other].2.is_empty());
+        let free = self.kept <= self.now || (!others && self.abandoned <= self.now);
         let (process, name, promises) = &mut self.owners[owner];
         match process.acquire("k", name).await {
             Ok(lease) => {
                 let token = lease.token().unwrap();
-                assert!(token > self.newest || token == self.newest && (held || !promises.is_empty()), "{token}");
-                self.newest = token;
+                assert!(token > self.newest.0 || (token, owner) == self.newest, "{token} after {:?}", self.newest);
+                self.newest = (token, owner);
                 promises.push(Promise { lease, until: self.now + LEASE_MIN });
+                self.keep();
             }
             Err(Error::Busy { holder, .. }) => assert!(!free, "free, and yet held by {holder}"),
             Err(error) => panic!("{error}"),
@@ -112,12 +118,23 @@ impl World {
         let at = which.index(promises.len());
         let promise = &mut promises[at];
         match promise.lease.extend().await {
-            Ok(()) => promise.until = now + LEASE_MIN,
+            Ok(()) => {
+                promise.until = now + LEASE_MIN;
+                self.keep();
+            }
             Err(Error::Lost(_)) => {
                 assert!(promise.until <= now, "a live lease was lost");
                 promises.remove(at);
             }
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Redis lets the lock begin anew, with all of its holds.
+    fn keep(&mut self) {
+        self.kept = self.now + LEASE_MIN;
+        if self.abandoned > self.now {
+            self.abandoned = self.kept;
         }
     }
 

@@ -12,7 +12,7 @@ use test_support::Redis;
 use tokio::{task::JoinSet, time::timeout};
 use zbl_lock::{Error, Lock, Lost, Owner, Settings};
 
-use crate::{ask, ms, settings, until};
+use crate::{ask, ms, settings, until, waiting::contend};
 
 struct Nodes(Vec<Redis>);
 
@@ -67,6 +67,16 @@ async fn it_excludes_and_moves_on_with_a_minority_stopped_or_dead() {
     lease.release().await.unwrap();
     nodes.0[1].resume().unwrap();
     until("the one that stood still is free", async || Nodes::locked(&nodes.0[1..]) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_share_it() {
+    let nodes = Nodes::start();
+    let settings = settings();
+    let counts = contend(&[nodes.lock(&settings), nodes.lock(&settings)], ms(2_000)).await;
+    println!("turns of each process on five nodes: {counts:?}");
+    let all: usize = counts.iter().sum();
+    assert!(counts.iter().all(|count| *count >= all / 5), "half each would be fair: {counts:?}");
 }
 
 #[tokio::test]
@@ -165,12 +175,12 @@ async fn those_who_are_kept_out_are_counted_by_the_word_of_a_majority() {
     nodes.0[0].kill().unwrap();
     let waits = [&here, &there].map(|process| {
         let process = process.clone();
-        tokio::spawn(async move { process.acquire("k", &Owner::new("second")).await })
+        tokio::spawn(async move { process.acquire("k", &Owner::new("second")).await?.release().await })
     });
     until("both are kept out", async || (here.blocked().await, there.blocked().await) == (Ok(1), Ok(1))).await;
     lease.release().await.unwrap();
     for task in waits {
-        task.await.unwrap().unwrap().release().await.unwrap();
+        task.await.unwrap().unwrap();
     }
     assert_eq!((here.blocked().await, there.blocked().await), (Ok(0), Ok(0)));
 }

@@ -70,6 +70,11 @@ pub(super) fn list<T>(parse: impl Fn(&str) -> Result<T, String>) -> impl Fn(&str
     move |text| text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(&parse).collect()
 }
 
+/// `true` or `false`.
+pub(super) fn truth(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("`{text}` is not true or false"))
+}
+
 /// A `tracing` filter, kept as text: the filter itself is built once, when logging starts.
 pub(super) fn filter(text: &str) -> Result<String, String> {
     match EnvFilter::try_new(text) {

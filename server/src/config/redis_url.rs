@@ -25,8 +25,9 @@ impl FromStr for RedisUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = Url::parse(text)
-            .map_err(|error| format!("{error} (is a special character of the password not percent-encoded?); {FORM}"))?;
+        let url = Url::parse(text).map_err(|error| {
+            format!("{error} (is a special character of the password not percent-encoded?); {FORM}")
+        })?;
         match url.scheme() {
             "redis" => {}
             "rediss" => return Err("TLS to Redis is not supported; reach it through a tunnel".to_owned()),

@@ -88,7 +88,7 @@ pub(super) const REDIS_WAIT: Setting = Setting::new(
     "redis_wait",
     "500ms",
     "TIME",
-    "How long one command to a lock in Redis may take, connecting included",
+    "How long one command to a lock in Redis may take, connecting included; never more than half the lease",
 );
 pub(super) const LEASE: Setting = Setting::new(
     "lease",
@@ -98,6 +98,24 @@ pub(super) const LEASE: Setting = Setting::new(
 );
 pub(super) const LEASE_WAIT: Setting =
     Setting::new("lease_wait", "5s", "TIME", "How long an attempt may wait for a lock in Redis");
+pub(super) const CACHE: Setting = Setting::new(
+    "cache",
+    "true",
+    "true|false",
+    "Answer GetBalance from Redis, where there is one; if not, what is written is still told to it, for the other servers",
+);
+pub(super) const CACHE_TTL: Setting = Setting::new(
+    "cache_ttl",
+    "5m",
+    "TIME",
+    "How long Redis keeps a balance, and at random up to a tenth longer, so that many do not run out at once",
+);
+pub(super) const CACHE_WAIT: Setting = Setting::new(
+    "cache_wait",
+    "50ms",
+    "TIME",
+    "How long a read or a commit waits for the cache in Redis before it goes on without",
+);
 pub(super) const STRATEGY: Setting =
     Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
 pub(super) const MAX_CONCURRENT: Setting =
@@ -191,7 +209,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 37] = [
+pub const SETTINGS: [&Setting; 40] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -201,6 +219,9 @@ pub const SETTINGS: [&Setting; 37] = [
     &REDIS_WAIT,
     &LEASE,
     &LEASE_WAIT,
+    &CACHE,
+    &CACHE_TTL,
+    &CACHE_WAIT,
     &STRATEGY,
     &MAX_CONCURRENT,
     &MAX_DEADLINE,

@@ -46,6 +46,8 @@ impl Stage {
             max_attempts: ATTEMPTS,
             pool_size: config.pool_size.max(LINKS_LEAST),
             compute_delay: Duration::ZERO,
+            // What builds its filter in the background would be counted among those who wait.
+            cache: false,
             ..config.clone()
         };
         let (timeline, gates) = (Arc::new(Timeline::new(config.timeline_capacity)), Arc::new(Gates::default()));

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
+    cache::{Admission, Freshness, Served},
     error::Error,
     store::{self, RowLock, Transaction},
 };
@@ -47,6 +48,14 @@ impl Ledger {
     pub async fn state(&self, user_id: i64) -> Result<State, Error> {
         let state = self.reading(|| self.bench.store.read(user_id)).await?;
         Ok(state.ok_or(Refusal::AccountNotFound { user_id })?)
+    }
+
+    /// Balance and version as the cache has them, and where they came from. `None`: no such account.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn balance(&self, user_id: i64, freshness: Freshness) -> Result<(Option<State>, Served), Error> {
+        self.cache.balance(user_id, freshness, || self.reading(|| self.bench.store.read(user_id))).await
     }
 
     /// At most `limit` entries after a version.
@@ -103,21 +112,25 @@ impl Ledger {
 
     async fn set(&self, setting: Setting, user_id: i64, balance: Money, request_id: Uuid) -> Result<Opened, Error> {
         let mut tries = Tries::until(Trying::Anew, Instant::now() + self.limits.operation_timeout);
-        loop {
+        // Of all tries together: one whose commit was lost may be the one that a later one finds.
+        let mut admission = Admission::Known;
+        let result = loop {
             let mut transaction = tries.transaction(&*self.bench.store);
-            let failure = match write(&mut *transaction, setting, user_id, balance, request_id).await {
-                Ok(Set::Written(state)) => match transaction.commit().await {
-                    Ok(()) => return Ok(Opened { user_id, state, replayed: false }),
-                    // Where it did happen, the next try finds it under the row lock.
-                    Err(failure) => failure,
-                },
-                Ok(Set::Found(entry)) => {
-                    transaction.rollback().await;
-                    return repeated(setting, balance, &entry);
-                }
-                Ok(Set::Exists) => {
-                    transaction.rollback().await;
-                    return Err(Refusal::AccountExists { user_id }.into());
+            let failure = match self.write(&mut *transaction, setting, user_id, balance, request_id).await {
+                Ok((set, admitted)) => {
+                    admission = admission.and(admitted);
+                    let state = match set {
+                        Set::Written(state) => state,
+                        set => {
+                            transaction.rollback().await;
+                            break set.answer(setting, user_id, balance);
+                        }
+                    };
+                    match transaction.commit().await {
+                        Ok(()) => break Ok(Opened { user_id, state, replayed: false }),
+                        // Where it did happen, the next try finds it under the row lock.
+                        Err(failure) => failure,
+                    }
                 }
                 Err(failure) => {
                     transaction.rollback().await;
@@ -125,7 +138,30 @@ impl Ledger {
                 }
             };
             tries.after(failure).await?;
-        }
+        };
+        self.cache.settle(admission).await;
+        result
+    }
+
+    /// Writes, and sees to it that no filter hides what is opened.
+    async fn write(
+        &self,
+        transaction: &mut dyn Transaction,
+        setting: Setting,
+        user_id: i64,
+        balance: Money,
+        request_id: Uuid,
+    ) -> store::Result<(Set, Admission)> {
+        let found = transaction.read(user_id, RowLock::Exclusive).await?;
+        let is_new = found.is_none();
+        let set = write(transaction, setting, found, user_id, balance, request_id).await?;
+        let admission = match setting {
+            _ if is_new => self.cache.admit(transaction, user_id).await?,
+            // It was opened a moment ago, perhaps, and its opener still waits.
+            Setting::Open => self.cache.doubt(transaction).await?,
+            Setting::Reset => Admission::Known,
+        };
+        Ok((set, admission))
     }
 }
 
@@ -135,14 +171,25 @@ enum Set {
     Exists,
 }
 
+impl Set {
+    /// The answer where nothing was written now.
+    fn answer(self, setting: Setting, user_id: i64, balance: Money) -> Result<Opened, Error> {
+        match self {
+            Self::Written(state) => Ok(Opened { user_id, state, replayed: false }),
+            Self::Found(entry) => repeated(setting, balance, &entry),
+            Self::Exists => Err(Refusal::AccountExists { user_id }.into()),
+        }
+    }
+}
+
 async fn write(
     transaction: &mut dyn Transaction,
     setting: Setting,
+    found: Option<State>,
     user_id: i64,
     balance: Money,
     request_id: Uuid,
 ) -> store::Result<Set> {
-    let found = transaction.read(user_id, RowLock::Exclusive).await?;
     let before = match (setting, found) {
         (_, None) => {
             transaction.insert_account(user_id, balance).await?;

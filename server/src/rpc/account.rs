@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{
+    Request, Response, Status, Streaming,
+    metadata::{MetadataMap, MetadataValue},
+};
 use zbl_proto::{
-    REPLAYED_KEY,
+    CACHE_KEY, REPLAYED_KEY,
     v1::{self, account_service_server::AccountService},
 };
 
@@ -17,7 +20,8 @@ use super::{
     timeline::Watch,
 };
 use crate::{
-    account::{Direction, Receipt},
+    account::{Direction, Receipt, Refusal},
+    cache::{Freshness, Served},
     error::Error,
     layer::Deadline,
     ledger::{Fate, Ledger, Resolve},
@@ -67,9 +71,14 @@ struct Order<'a> {
 pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
     let mut response = Response::new(message);
     if replayed {
-        response.metadata_mut().insert(REPLAYED_KEY, tonic::metadata::MetadataValue::from_static("true"));
+        response.metadata_mut().insert(REPLAYED_KEY, MetadataValue::from_static("true"));
     }
     response
+}
+
+/// Says where a balance, or its absence, came from.
+fn mark(metadata: &mut MetadataMap, served: Served) {
+    metadata.insert(CACHE_KEY, MetadataValue::from_static(served.name()));
 }
 
 #[tonic::async_trait]
@@ -130,13 +139,21 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        let freshness = if request.get_ref().consistent { Freshness::Consistent } else { Freshness::Cached };
         let work = async {
             let user_id = convert::user_id(request.get_ref().user_id)?;
-            Ok::<_, Error>((user_id, self.ledger.state(user_id).await?))
+            Ok::<_, Error>((user_id, self.ledger.balance(user_id, freshness).await?))
         };
-        let (user_id, state) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
+        let (user_id, (found, served)) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
+        let Some(state) = found else {
+            let mut status = status(&Refusal::AccountNotFound { user_id }.into());
+            mark(status.metadata_mut(), served);
+            return Err(status);
+        };
         let balance = state.balance.to_string();
-        Ok(Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version }))
+        let mut response = Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version });
+        mark(response.metadata_mut(), served);
+        Ok(response)
     }
 
     async fn get_deduction(

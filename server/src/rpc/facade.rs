@@ -21,7 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
-use zbl_proto::v1::{self, account_service_server::AccountService, lab_service_server::LabService};
+use zbl_proto::{
+    CACHE_KEY,
+    v1::{self, account_service_server::AccountService, lab_service_server::LabService},
+};
 
 use super::{Handlers, status};
 use crate::{
@@ -136,22 +139,46 @@ async fn deduct(
     }
 }
 
+/// `GET /balance/{user_id}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BalanceQuery {
+    #[serde(default)]
+    consistent: bool,
+}
+
 async fn balance(
     State(handlers): State<Handlers>,
     Extension(deadline): Extension<Deadline>,
     Path(user_id): Path<String>,
+    query: Result<Query<BalanceQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
+    let Query(BalanceQuery { consistent }) = match query {
+        Ok(query) => query,
+        Err(rejection) => return refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", &rejection.body_text()),
+    };
     let Ok(user_id) = user_id.parse() else {
         let message = format!("`{user_id}` is not a user id: a positive whole number");
         return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), &message);
     };
-    match handlers.account.get_balance(call(v1::GetBalanceRequest { user_id }, deadline)).await {
+    match handlers.account.get_balance(call(v1::GetBalanceRequest { user_id, consistent }, deadline)).await {
         Ok(response) => {
-            let v1::GetBalanceResponse { user_id, balance, version } = response.into_inner();
-            ok(&Balance { user_id, balance: number(balance), version, receipt: BTreeMap::new() })
+            let (metadata, message, _) = response.into_parts();
+            let v1::GetBalanceResponse { user_id, balance, version } = message;
+            let answer = ok(&Balance { user_id, balance: number(balance), version, receipt: BTreeMap::new() });
+            with_cache_header(answer, &metadata)
         }
-        Err(status) => failed(&status),
+        Err(status) => with_cache_header(failed(&status), status.metadata()),
     }
+}
+
+/// The answer, with the header that says whether it came from the cache.
+fn with_cache_header(mut answer: Response, metadata: &tonic::metadata::MetadataMap) -> Response {
+    let served = metadata.get(CACHE_KEY).and_then(|served| HeaderValue::from_bytes(served.as_bytes()).ok());
+    if let Some(served) = served {
+        answer.headers_mut().insert(CACHE_KEY, served);
+    }
+    answer
 }
 
 async fn swimlane(

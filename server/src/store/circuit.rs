@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, FencedRead, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
+    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
     Store, Transaction, Work,
 };
 use crate::{
@@ -82,6 +82,18 @@ impl Store for Circuit {
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         self.asked(self.inner.entries(user_id, after_version, limit)).await
+    }
+
+    async fn keyspace(&self) -> Result<String> {
+        self.asked(self.inner.keyspace()).await
+    }
+
+    async fn filter(&self) -> Result<Filter> {
+        self.asked(self.inner.filter()).await
+    }
+
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
+        self.asked(self.inner.account_ids(after, limit)).await
     }
 
     async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
@@ -243,6 +255,14 @@ impl Transaction for CircuitTransaction {
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         statement!(self, append(entry))
+    }
+
+    async fn filter(&mut self) -> Result<Filter> {
+        statement!(self, filter())
+    }
+
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
+        statement!(self, move_filter(from, to))
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {

@@ -23,7 +23,7 @@ use self::{
     transaction::MysqlTransaction,
 };
 use super::{
-    APART, Error, FencedRead, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
+    APART, Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
     meter::LockedSince,
     schema::accounts,
     statements::{self, Kept},
@@ -198,6 +198,24 @@ impl Store for MysqlStore {
             .answered(statements::entries_after(user_id, after_version, limit).load(lease.connection()?))
             .await;
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
+    }
+
+    async fn keyspace(&self) -> Result<String> {
+        let mut lease = self.pool.lease(None).await?;
+        let row = self.wire.answered(statements::keyspace().first(lease.connection()?)).await;
+        self.ended(lease, row)
+    }
+
+    async fn filter(&self) -> Result<Filter> {
+        let mut lease = self.pool.lease(None).await?;
+        let row = self.wire.answered(statements::filter().first(lease.connection()?)).await;
+        Filter::from_row(self.ended(lease, row)?)
+    }
+
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
+        let mut lease = self.pool.lease(None).await?;
+        let rows = self.wire.answered(statements::account_ids(after, limit).load(lease.connection()?)).await;
+        self.ended(lease, rows)
     }
 
     async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {

@@ -117,4 +117,15 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::{BigInt, SmallInt, Text};
+
+    account_filter (id) {
+        id -> SmallInt,
+        keyspace -> Text,
+        build -> BigInt,
+        state -> SmallInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(accounts, entries);

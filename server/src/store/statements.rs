@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     OVERTAKEN_LIMIT, Overtaken,
-    schema::{Stored, accounts, entries},
+    schema::{Stored, account_filter, accounts, entries},
 };
 use crate::account::{Entry, EntryKind, Money, NewEntry, State};
 
@@ -140,7 +140,47 @@ macro_rules! append {
     };
 }
 
-pub(super) use {add_within, append, claim, write, write_if_fence, write_if_version, write_on};
+/// Says what can be believed of the filter, where it still is what was read (X).
+macro_rules! move_filter {
+    ($from:expr, $to:expr) => {
+        diesel::update(
+            account_filter::table
+                .find(statements::FILTER_ROW)
+                .filter(account_filter::build.eq($from.build))
+                .filter(account_filter::state.eq($from.state.stored())),
+        )
+        .set((account_filter::build.eq($to.build), account_filter::state.eq($to.state.stored())))
+    };
+}
+
+pub(super) use {add_within, append, claim, move_filter, write, write_if_fence, write_if_version, write_on};
+
+/// The id of the only row there is of the filter.
+pub(super) const FILTER_ROW: i16 = 1;
+
+/// What can be believed of the filter. Takes no lock by itself.
+#[auto_type]
+pub(super) fn filter() -> _ {
+    let row: i16 = FILTER_ROW;
+    account_filter::table.find(row).select((account_filter::build, account_filter::state))
+}
+
+/// What tells this database from others.
+#[auto_type]
+pub(super) fn keyspace() -> _ {
+    let row: i16 = FILTER_ROW;
+    account_filter::table.find(row).select(account_filter::keyspace)
+}
+
+/// A page of the accounts' ids.
+#[auto_type]
+pub(super) fn account_ids(after: i64, limit: i64) -> _ {
+    accounts::table
+        .filter(accounts::user_id.gt(after))
+        .order(accounts::user_id.asc())
+        .limit(limit)
+        .select(accounts::user_id)
+}
 
 /// The version this transaction's write got, and the newest entries after the version it had read.
 #[auto_type]

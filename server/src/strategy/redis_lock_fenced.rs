@@ -10,9 +10,9 @@
 //! B (34) reads, A (33) writes, B (34) writes over it, and no check has seen an older token after a newer one. Claimed
 //! when reading, the write of A finds 34 in the row; and whatever A wrote before B's claim, B reads.
 //!
-//! So no writer that takes part ever overwrites another, whatever becomes of leases, clocks or Redis. Writers that take
-//! no token know nothing of the fence; what one of them has committed since our read is met by the journal's key instead,
-//! and the attempt starts again. A Redis that has lost its memory hands out tokens that the row has seen: then its counter
+//! So no writer that takes part ever overwrites another, whatever becomes of leases, clocks or Redis. That is all a fence
+//! can do: writers that take no token know nothing of it. Under its row lock the write therefore reads the version it got,
+//! and where one of them has come in between, it is rolled back and starts again. A Redis that has lost its memory hands out tokens that the row has seen: then its counter
 //! is raised to the row's, and the attempt starts again.
 //! Source: fencing tokens, Kleppmann, "How to do distributed locking", 2016.
 
@@ -81,10 +81,15 @@ async fn compute_and_write(
 ) -> Result<Written, Failure> {
     let balance = operation.compute(seen).await?;
     let write = async {
-        match transaction.write_if_fence(operation.change.user_id, balance, token).await? {
-            Matched::Yes => operation.journal(transaction, seen.version, balance).await,
-            Matched::No => Err(Failure::Fenced("a newer token was claimed before the write")),
+        let user_id = operation.change.user_id;
+        if transaction.write_if_fence(user_id, balance, token).await? == Matched::No {
+            return Err(Failure::Fenced("a newer token was claimed before the write"));
         }
+        let write = operation.existing(transaction.overtaken(user_id, seen.version).await?)?;
+        if write.version != seen.version + 1 {
+            return Err(Failure::Overtaken("a writer that takes no fencing token came in between"));
+        }
+        operation.journal(transaction, seen.version, balance).await
     };
     operation.phase(Phase::Write, write).await
 }

@@ -53,11 +53,19 @@ impl Database {
     }
 }
 
-/// A configuration from command-line words, with Redis unless they say otherwise.
+/// Said among the command-line words, there is no Redis.
+pub const WITHOUT_REDIS: &str = "--redis-url=";
+
+/// A configuration from command-line words, with the shared Redis unless they name another or none.
 pub fn config(url: &str, words: &[&str]) -> Config {
     let mut all = vec!["zbl-server", "--demo-account=false", "--database-url", url];
-    if !words.iter().any(|word| word.starts_with("--redis-url")) {
-        all.extend(SHARED_REDIS.iter().map(String::as_str));
+    let [url, nodes] = &*SHARED_REDIS;
+    if !words.contains(&WITHOUT_REDIS) {
+        all.push(nodes);
+        if !words.contains(&"--redis-url") {
+            // The cache is told, but not read from, and nothing goes on in the background.
+            all.extend([url.as_str(), "--cache=false"]);
+        }
     }
     // Most tests of outages look at what lies behind the breakers.
     if !words.iter().any(|word| word.starts_with("--breaker")) {

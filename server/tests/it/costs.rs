@@ -17,7 +17,7 @@ const ROUND_TRIPS: [(&str, u64); 11] = [
     ("batched", 4),
     ("redis_lock", 6),
     ("redlock", 6),
-    ("redis_lock_fenced", 6),
+    ("redis_lock_fenced", 7),
 ];
 
 /// The claim of a fencing token is a transaction of its own.

@@ -17,7 +17,20 @@ async fn request(address: SocketAddr, line: &str, body: &str) -> (u16, Value) {
     exchange(address, text).await
 }
 
+/// Status and head of the answer to a GET, in lower case.
+pub async fn head(address: SocketAddr, line: &str) -> (u16, String) {
+    let text = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    let (head, _) = answer(address, text).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase())
+}
+
 async fn exchange(address: SocketAddr, text: String) -> (u16, Value) {
+    let (head, body) = answer(address, text).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(&body).unwrap())
+}
+
+/// Head and body of the answer.
+async fn answer(address: SocketAddr, text: String) -> (String, String) {
     let exchange = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -26,7 +39,7 @@ async fn exchange(address: SocketAddr, text: String) -> (u16, Value) {
         let mut answer = String::new();
         let _ = stream.read_to_string(&mut answer);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+        (head.to_owned(), body.to_owned())
     };
     tokio::task::spawn_blocking(exchange).await.unwrap()
 }

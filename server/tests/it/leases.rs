@@ -14,7 +14,7 @@ use zbl_server::{
     timeline::Phase,
 };
 
-use crate::app::{Bench, Database, Served, deduction, money, until};
+use crate::app::{Bench, Database, Served, WITHOUT_REDIS, deduction, money, until};
 
 fn named(name: &str) -> &'static Row {
     strategy::find(name).unwrap()
@@ -148,7 +148,7 @@ async fn a_claim_waits_for_a_write_under_an_older_token() {
     assert_eq!((first.version, second.version, second.version_before, second.attempts), (2, 3, 2, 1));
 }
 
-/// A writer without a token is no part of the fence: the journal's key meets it.
+/// A writer without a token is no part of the fence: the version meets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_takes_no_token_is_not_overwritten_either() {
     for database in Database::each() {
@@ -159,7 +159,7 @@ async fn a_writer_that_takes_no_token_is_not_overwritten_either() {
         fenced.script.arrived().await;
         bench.ledger.apply(deduction(user_id), Some(named("pessimistic"))).await.unwrap();
         let (change, receipt) = fenced.end().await;
-        assert_eq!(failures(&bench, change), ["DUPLICATE"]);
+        assert_eq!(failures(&bench, change), ["OVERTAKEN"]);
         assert_eq!((receipt.attempts, receipt.version, receipt.version_before), (2, 3, 2));
         assert_eq!(bench.balance(user_id).await, money("80.00"));
     }
@@ -215,9 +215,10 @@ async fn without_its_redis_a_strategy_says_so_and_comes_back_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_configured_redis_a_strategy_is_unavailable_and_says_what_it_needs() {
-    let bench = Bench::open(&Database::sqlite().url, &["--redis-url="]).await;
+    let bench = Bench::open(&Database::sqlite().url, &[WITHOUT_REDIS]).await;
     let user_id = bench.account("100.00").await;
-    for (name, flag) in [("redis_lock", "--redis-url"), ("redis_lock_fenced", "--redis-url"), ("redlock", "--redlock-urls")]
+    for (name, flag) in
+        [("redis_lock", "--redis-url"), ("redis_lock_fenced", "--redis-url"), ("redlock", "--redlock-urls")]
     {
         let refused = bench.ledger.apply(deduction(user_id), Some(named(name))).await.unwrap_err();
         let Error::StrategyUnavailable { reason, .. } = refused else { panic!("{name}: {refused:?}") };
@@ -232,8 +233,7 @@ async fn the_status_tells_who_holds_a_lock_for_how_long_and_how_many_wait() {
     let holder = actor(&served.bench, user_id, named("redis_lock"), Phase::Write);
     holder.script.arrived().await;
     let waiter = actor(&served.bench, user_id, named("redis_lock"), Phase::Read);
-    let status =
-        async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    let status = async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
     until("the second waits", async || served.bench.ledger.blocked().await.unwrap() == 1).await;
     let leases = status().await.leases;
     let [lease] = leases.as_slice() else { panic!("{leases:?}") };

@@ -6,6 +6,7 @@
 mod app;
 mod batches;
 mod breakers;
+mod cache;
 mod cancellation;
 mod costs;
 mod cuts;

@@ -203,3 +203,23 @@ fn holds_a_paused_server_until_it_is_killed() {
     println!("holding {} {}", server.addr(), directory.display());
     thread::park_timeout(PATIENCE);
 }
+
+#[test]
+fn lines_for_a_shell_do_the_same_and_what_they_start_ends_with_the_server() {
+    let run = |line: String| assert!(Command::new("sh").args(["-ec", &line]).status().unwrap().success(), "{line}");
+    let server = Redis::start_with_movable_clock().unwrap();
+    let (address, directory) = (server.addr(), directory_of(&server));
+    let now = || server.command(&["TIME"]).unwrap().lines().next().unwrap().parse::<u64>().unwrap();
+    server.command(&["SET", "lock", "mine"]).unwrap();
+    let before = now();
+    run(server.jump_line(Duration::from_secs(100)));
+    run(server.jump_line(Duration::from_secs(100)));
+    assert!((200..260).contains(&(now() - before)), "{before} {}", now());
+
+    run(server.kill_line());
+    assert!(!listens(address));
+    run(server.start_line());
+    assert_eq!(server.command(&["DBSIZE"]).unwrap(), "0");
+    drop(server);
+    assert!(!listens(address) && !directory.exists());
+}

@@ -32,11 +32,32 @@ pub(crate) const BATCHED: &str = "batched";
 pub(crate) const PESSIMISTIC: &str = "pessimistic";
 pub(crate) const ATOMIC: &str = "atomic";
 
-/// A strategy that the server has.
+/// A strategy that a server has.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Strategy {
     pub(crate) name: String,
     pub(crate) guarantee: Guarantee,
+    pub(crate) redis: RedisPart,
+}
+
+/// What Redis has to do with a strategy where it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RedisPart {
+    /// Nothing: the server has none.
+    Absent,
+    /// The cache in it is told of every commit.
+    Told,
+    /// The strategy locks in it; the cache is told as well.
+    Locks,
+}
+
+/// Where balances are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cache {
+    /// In the database, by the server without Redis.
+    Off,
+    /// In Redis, by the other.
+    On,
 }
 
 impl Strategy {
@@ -65,16 +86,32 @@ pub(crate) enum Case {
     Spread(Strategy, u32),
     /// Deductions from one account at a fixed rate: half of what the named strategy reached there.
     HalfPeak(Strategy, String),
+    /// Nothing but reads of the balances of so many accounts.
+    Balance(Cache, u32),
 }
 
-/// A strategy by its name.
+/// A strategy by its name, without Redis where that is possible.
 pub(crate) fn find<'a>(strategies: &'a [Strategy], name: &str) -> Option<&'a Strategy> {
-    strategies.iter().find(|strategy| strategy.name == name)
+    strategies.iter().find(|strategy| strategy.name == name && strategy.redis != RedisPart::Told)
+}
+
+/// The strategies that are measured, of those that the server without Redis has and of those that the other has: all of
+/// the first, what cannot do without Redis, and `batched` on both, which tells what Redis costs who could do without.
+pub(crate) fn chosen(without: Vec<Strategy>, with: Vec<Strategy>) -> Vec<Strategy> {
+    let there = with.into_iter().filter_map(|strategy| match find(&without, &strategy.name) {
+        None => Some(Strategy { redis: RedisPart::Locks, ..strategy }),
+        Some(_) => (strategy.name == BATCHED).then_some(Strategy { redis: RedisPart::Told, ..strategy }),
+    });
+    let there: Vec<Strategy> = there.collect();
+    without.into_iter().chain(there).collect()
 }
 
 /// The cases that need nothing but a server, in the order of a round.
 pub(crate) fn cases(strategies: &[Strategy], tools: &[Tool]) -> Vec<Case> {
-    let each = strategies.iter().flat_map(|strategy| {
+    let told = |case: fn(Strategy) -> Case| {
+        strategies.iter().find(|strategy| strategy.redis == RedisPart::Told).cloned().map(case)
+    };
+    let each = strategies.iter().filter(|strategy| strategy.redis != RedisPart::Told).flat_map(|strategy| {
         let (hot, uniform) = (Case::Hot(strategy.clone()), Case::Spread(strategy.clone(), UNIFORM));
         if strategy.name != BATCHED {
             return vec![hot, uniform];
@@ -83,10 +120,15 @@ pub(crate) fn cases(strategies: &[Strategy], tools: &[Tool]) -> Vec<Case> {
         let [watched, streamed, many_calls] =
             [Case::Watched, Case::Streamed, Case::Many].map(|case| case(strategy.clone()));
         let [few, many] = [FEW, MANY].map(|accounts| Case::Spread(strategy.clone(), accounts));
-        vec![hot, watched, streamed, many_calls, uniform, few, many]
+        let (hot_told, uniform_told) = (told(Case::Hot), told(|strategy| Case::Spread(strategy, UNIFORM)));
+        let hot = [Some(watched), Some(hot), hot_told, Some(streamed), Some(many_calls)];
+        let spread = [Some(few), Some(many), Some(uniform), uniform_told];
+        hot.into_iter().chain(spread).flatten().collect()
     });
     let foreign = tools.iter().copied().map(Case::Foreign);
-    [Case::Health].into_iter().chain(foreign).chain(each).collect()
+    let balances =
+        [1, FEW].into_iter().flat_map(|accounts| [Cache::Off, Cache::On].map(|cache| Case::Balance(cache, accounts)));
+    [Case::Health].into_iter().chain(foreign).chain(each).chain(balances).collect()
 }
 
 /// The cases whose rate follows from what the others reached: both strategies at half of either's peak.
@@ -99,23 +141,23 @@ pub(crate) fn half_peak_cases(strategies: &[Strategy]) -> Vec<Case> {
         .collect()
 }
 
-/// Accounts of its own for each case that spreads, so that no journal grows by another's deductions.
-pub(crate) fn seeds(cases: &[Case]) -> BTreeMap<Case, Accounts> {
+/// Accounts of its own for each case that spreads or reads, so that no journal grows by another's deductions.
+pub(crate) fn seeds<'a>(cases: impl IntoIterator<Item = &'a Case>) -> BTreeMap<Case, Accounts> {
     let mut first = FIRST_ACCOUNT;
-    let spreading = cases.iter().filter_map(|case| {
-        let Case::Spread(_, count) = case else { return None };
+    let seeded = cases.into_iter().filter_map(|case| {
+        let (Case::Spread(_, count) | Case::Balance(_, count)) = case else { return None };
         let accounts = Accounts { first, count: *count };
         first += i64::from(*count);
         Some((case.clone(), accounts))
     });
-    spreading.collect()
+    seeded.collect()
 }
 
 impl Case {
     /// The strategy it is about; `None` where nothing is deducted.
     pub(crate) fn strategy(&self) -> Option<&Strategy> {
         match self {
-            Self::Health | Self::Foreign(_) => None,
+            Self::Health | Self::Foreign(_) | Self::Balance(..) => None,
             Self::Hot(strategy) | Self::Streamed(strategy) | Self::Many(strategy) | Self::Watched(strategy) => {
                 Some(strategy)
             }
@@ -123,8 +165,16 @@ impl Case {
         }
     }
 
+    /// Whether it is measured on the server with Redis, and not on the one without.
+    pub(crate) fn is_with_redis(&self) -> bool {
+        match self {
+            Self::Balance(cache, _) => *cache == Cache::On,
+            _ => self.strategy().is_some_and(|strategy| strategy.redis != RedisPart::Absent),
+        }
+    }
+
     /// What `loadgen bench` is told, apart from where the server is and for how long: the accounts of a case that
-    /// spreads, the calls per second of one whose rate is fixed.
+    /// has its own, the calls per second of one whose rate is fixed.
     pub(crate) fn arguments(&self, accounts: Option<Accounts>, rate: Option<f64>) -> Vec<String> {
         let mut arguments = vec!["--connections".to_owned(), CONNECTIONS.to_string()];
         let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
@@ -136,9 +186,10 @@ impl Case {
             (Self::Streamed(_) | Self::Many(_), None) => add("--concurrency", STREAMED.to_string()),
             (_, None) => add("--concurrency", CONCURRENCY.to_string()),
         }
-        match self.strategy() {
-            None => add("--method", "health".into()),
-            Some(strategy) => add("--strategy", strategy.name.clone()),
+        match (self, self.strategy()) {
+            (_, Some(strategy)) => add("--strategy", strategy.name.clone()),
+            (Self::Balance(..), None) => add("--mix", "balance=100".into()),
+            (_, None) => add("--method", "health".into()),
         }
         if let Some(accounts) = accounts {
             add("--accounts", accounts.count.to_string());
@@ -157,100 +208,39 @@ impl Case {
     }
 }
 
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if self.redis == RedisPart::Told { f.write_str(" with Redis") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::On => "on",
+        })
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Health => f.write_str("health check"),
             Self::Foreign(tool) => write!(f, "health check by {tool}"),
-            Self::Hot(strategy) => write!(f, "hot {}", strategy.name),
-            Self::Streamed(strategy) => write!(f, "hot {} by DeductStream", strategy.name),
-            Self::Many(strategy) => write!(f, "hot {} with {STREAMED} in flight", strategy.name),
-            Self::Watched(strategy) => write!(f, "hot {} watched", strategy.name),
-            Self::Spread(strategy, UNIFORM) => write!(f, "uniform {}", strategy.name),
-            Self::Spread(strategy, accounts) => write!(f, "{} over {accounts} accounts", strategy.name),
-            Self::HalfPeak(strategy, peak) => write!(f, "hot {} at half the peak of {peak}", strategy.name),
+            Self::Hot(strategy) => write!(f, "hot {strategy}"),
+            Self::Streamed(strategy) => write!(f, "hot {strategy} by DeductStream"),
+            Self::Many(strategy) => write!(f, "hot {strategy} with {STREAMED} in flight"),
+            Self::Watched(strategy) => write!(f, "hot {strategy} watched"),
+            Self::Spread(strategy, UNIFORM) => write!(f, "uniform {strategy}"),
+            Self::Spread(strategy, accounts) => write!(f, "{strategy} over {accounts} accounts"),
+            Self::HalfPeak(strategy, peak) => write!(f, "hot {strategy} at half the peak of {peak}"),
+            Self::Balance(cache, 1) => write!(f, "hot balance, cache {cache}"),
+            Self::Balance(cache, accounts) => write!(f, "balance over {accounts} accounts, cache {cache}"),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn strategy(name: &str, guarantee: Guarantee) -> Strategy {
-        Strategy { name: name.into(), guarantee }
-    }
-
-    fn strategies() -> Vec<Strategy> {
-        vec![
-            strategy("none", Guarantee::LosesUpdates),
-            strategy(ATOMIC, Guarantee::Always),
-            strategy("novel", Guarantee::Always),
-            strategy(BATCHED, Guarantee::Always),
-        ]
-    }
-
-    #[test]
-    fn every_strategy_of_the_server_is_measured_hot_and_uniform() {
-        let cases = cases(&strategies(), &[Tool::H2load]);
-        for strategy in strategies() {
-            assert!(cases.contains(&Case::Hot(strategy.clone())), "{strategy:?}");
-            assert!(cases.contains(&Case::Spread(strategy.clone(), UNIFORM)), "{strategy:?}");
-        }
-        let titles: Vec<String> = cases.iter().map(Case::to_string).collect();
-        for title in ["health check", "health check by h2load", "hot novel", "batched over 1000000 accounts"] {
-            assert!(titles.contains(&title.to_owned()), "{title}: {titles:?}");
-        }
-    }
-
-    #[test]
-    fn without_the_strategies_that_the_aims_name_the_others_are_measured_all_the_same() {
-        let others = [strategy("novel", Guarantee::Always)];
-        assert_eq!(cases(&others, &[]).len(), 3);
-        assert_eq!(half_peak_cases(&others), []);
-        assert_eq!(half_peak_cases(&strategies()).len(), 4);
-    }
-
-    #[test]
-    fn no_two_cases_share_accounts() {
-        let seeds = seeds(&cases(&strategies(), &[]));
-        assert_eq!(seeds.len(), strategies().len() + 2);
-        let mut ranges: Vec<Accounts> = seeds.into_values().collect();
-        ranges.sort();
-        for pair in ranges.windows(2) {
-            assert!(pair[0].first + i64::from(pair[0].count) <= pair[1].first, "{pair:?}");
-        }
-    }
-
-    #[test]
-    fn loadgen_is_asked_for_what_the_case_says() {
-        let asked = |case: Case, accounts, rate| case.arguments(accounts, rate).join(" ");
-        let (none, batched) = (strategy("none", Guarantee::LosesUpdates), strategy(BATCHED, Guarantee::Always));
-        let accounts = Some(Accounts { first: 7, count: UNIFORM });
-        for (asked, expected) in [
-            (asked(Case::Health, None, None), "--connections 4 --concurrency 256 --method health"),
-            (
-                asked(Case::Hot(none.clone()), None, None),
-                "--connections 4 --concurrency 256 --strategy none --opening 100000000.00",
-            ),
-            (
-                asked(Case::Spread(none, UNIFORM), accounts, None),
-                "--connections 4 --concurrency 256 --strategy none --accounts 10000 --from-user 7 --expect any",
-            ),
-            (
-                asked(Case::Streamed(batched.clone()), None, None),
-                "--connections 4 --concurrency 2048 --strategy batched --opening 100000000.00 --stream",
-            ),
-            (
-                asked(Case::Many(batched.clone()), None, None),
-                "--connections 4 --concurrency 2048 --strategy batched --opening 100000000.00",
-            ),
-            (
-                asked(Case::HalfPeak(batched, ATOMIC.into()), None, Some(717.4)),
-                "--connections 4 --rate 717 --max-in-flight 1000 --strategy batched --opening 100000000.00",
-            ),
-        ] {
-            assert_eq!(asked, expected);
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The databases measured against: a private MariaDB, and the server that `ZBL_TEST_MYSQL_URL` names. Each gets an empty
 //! database, and all must flush every commit: figures of one that does not would not be of the same thing.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, rc::Rc};
 
 use serde::Serialize;
 use test_support::{MYSQL_URL_VARIABLE, MariaDb, fresh_database, query};
@@ -25,8 +25,9 @@ const SETTINGS: [&str; 8] = [
     "innodb_flush_method",
 ];
 
-/// The name of the database on the private server.
+/// The names of the databases on the private server.
 const NAME: &str = "zbl";
+const TWIN: &str = "zbl_twin";
 
 /// How many accounts one statement makes: a fraction of a second each.
 const SEEDED_AT_ONCE: u32 = 100_000;
@@ -36,8 +37,9 @@ const SEEDED_AT_ONCE: u32 = 100_000;
 pub(crate) struct Database {
     url: String,
     description: Description,
-    /// `None` for a server that was given; it then keeps running, without our database.
-    private: Option<MariaDb>,
+    /// `None` for a server that was given; it then keeps running, without our database. A private one ends with the last
+    /// database on it.
+    private: Option<Rc<MariaDb>>,
 }
 
 /// What the figures were measured against.
@@ -64,7 +66,7 @@ impl Database {
         let server = MariaDb::start_with(&OPTIONS)?;
         server.create_database(NAME)?;
         let url = server.url(NAME);
-        Ok(Self { description: Description::of(&url, true)?, url, private: Some(server) })
+        Ok(Self { description: Description::of(&url, true)?, url, private: Some(Rc::new(server)) })
     }
 
     /// Makes a database on the server that is given; `None` when none is.
@@ -74,6 +76,18 @@ impl Database {
         }
         let url = fresh_database()?;
         Ok(Some(Self { description: Description::of(&url, false)?, url, private: None }))
+    }
+
+    /// One more on the same server, as empty and with the same settings. A private server has room for one.
+    pub(crate) fn twin(&self) -> Result<Self, Failure> {
+        let url = match &self.private {
+            Some(server) => {
+                server.create_database(TWIN)?;
+                server.url(TWIN)
+            }
+            None => fresh_database()?,
+        };
+        Ok(Self { url, description: self.description.clone(), private: self.private.clone() })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -86,7 +100,7 @@ impl Database {
 
     /// The operating system's id of the server; `None` when it may be on another machine.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.private.as_ref().map(MariaDb::pid)
+        self.private.as_deref().map(MariaDb::pid)
     }
 
     /// Opens accounts by SQL, beside the service, which must have made its tables: each with its OPEN entry, as the

@@ -1,7 +1,7 @@
 //! A report for people: the ratio table in the terminal, and the whole as Markdown. Every figure comes from the report.
 
 use super::{
-    case::{CONCURRENCY, CONNECTIONS, OPEN_LOOP_MOST, STREAMED, UNIFORM},
+    case::{CONCURRENCY, CONNECTIONS, FEW, OPEN_LOOP_MOST, STREAMED, UNIFORM},
     database::Description,
     figures::Aim,
     report::{Figures, Goal, Measured, Report},
@@ -12,7 +12,7 @@ use super::{
 const ABSENT: &str = "–";
 
 /// The columns of the figures behind the rate: the metric, its heading, its decimals.
-const COLUMNS: [(Metric, &str, usize); 10] = [
+const COLUMNS: [(Metric, &str, usize); 11] = [
     (Metric::P50Ms, "p50 ms", 2),
     (Metric::P99Ms, "p99 ms", 2),
     (Metric::RefusedShare, "refused %", 1),
@@ -21,6 +21,7 @@ const COLUMNS: [(Metric, &str, usize); 10] = [
     (Metric::Commits, "commits", 3),
     (Metric::ServerCpuMs, "server", 1),
     (Metric::DatabaseCpuMs, "database", 1),
+    (Metric::RedisCpuMs, "Redis", 1),
     (Metric::ClientCpuMs, "client", 1),
     (Metric::BusyCores, "cores", 2),
 ];
@@ -61,16 +62,18 @@ pub(crate) fn markdown(report: &Report) -> String {
         connections = CONNECTIONS,
         streamed = STREAMED,
         open_loop_most = OPEN_LOOP_MOST,
+        few = FEW,
     )
 }
 
 /// What was measured on one database.
 fn section(measured: &Measured) -> String {
-    let Measured { database, cases, .. } = measured;
+    let Measured { database, redis, cases, .. } = measured;
     let [name, about] = [&database.name, &about(database)];
     let [ratios, figures] = [goal_table("ratio", &measured.ratios), figure_table(cases)];
     let seen: String = cases.iter().filter_map(seen).collect();
-    format!("## {name}\n\n{about}\n\n### Ratios\n\n{ratios}\n### Figures\n\n{figures}\n{seen}")
+    let beside = format!("Beside it {redis}, private, started for this run, for the cases that need it or name it.");
+    format!("## {name}\n\n{about}\n{beside}\n\n### Ratios\n\n{ratios}\n### Figures\n\n{figures}\n{seen}")
 }
 
 fn about(database: &Description) -> String {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    case::{ATOMIC, BATCHED, CONCURRENCY, Case, FEW, MANY, PESSIMISTIC, STREAMED, Strategy, UNIFORM},
+    case::{ATOMIC, BATCHED, CONCURRENCY, Cache, Case, FEW, MANY, PESSIMISTIC, RedisPart, STREAMED, Strategy, UNIFORM},
     database::Description,
     effort::Effort,
     figures::{Aim, Spread},
@@ -39,6 +39,8 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 pub(crate) struct Measured {
     pub(crate) database: Description,
+    /// Product and version of the Redis servers that stood beside it.
+    pub(crate) redis: String,
     pub(crate) ratios: Vec<Goal>,
     pub(crate) cases: Vec<Figures>,
 }
@@ -91,12 +93,14 @@ impl Goal {
 
 impl Measured {
     /// `order` is that of the cases in the report.
-    pub(crate) fn new(database: Description, order: &[Case], samples: &Samples) -> Self {
+    pub(crate) fn new(database: Description, redis: String, order: &[Case], samples: &Samples) -> Self {
         let figures = |case: &Case| {
             let samples = samples.get(case)?;
             Some(Figures { case: case.to_string(), figures: spreads(samples) })
         };
-        Self { ratios: ratios(samples, &database), cases: order.iter().filter_map(figures).collect(), database }
+        let cases = order.iter().filter_map(figures).collect();
+        let ratios = ratios(samples, &database).into_iter().chain(redis_ratios(samples)).collect();
+        Self { ratios, cases, database, redis }
     }
 }
 
@@ -168,9 +172,32 @@ fn ratios(samples: &Samples, database: &Description) -> Vec<Goal> {
     ]
 }
 
-/// The case of a kind with a strategy, if it was measured.
+/// What Redis is worth to who reads, and what it costs who writes. Nothing is aimed at.
+fn redis_ratios(samples: &Samples) -> Vec<Goal> {
+    let is_told = |case: &Case| case.strategy().is_some_and(|strategy| strategy.redis == RedisPart::Told);
+    let told = |kind: fn(&Case) -> bool| samples.keys().find(|case| kind(case) && is_told(case));
+    let cached = |title: &str, metric, accounts| {
+        let read = |cache| samples.get_key_value(&Case::Balance(cache, accounts)).map(|(case, _)| case);
+        ratio(samples, &format!("{title}: cache on ÷ off"), metric, (read(Cache::On), read(Cache::Off)), None)
+    };
+    let price = |title: &str, kind: fn(&Case) -> bool| {
+        let pair = (told(kind), named(samples, BATCHED, kind));
+        ratio(samples, &format!("{title}: batched with Redis ÷ without"), Metric::RatePerS, pair, None)
+    };
+    vec![
+        cached("hot balance", Metric::RatePerS, 1),
+        cached("p99, hot balance", Metric::P99Ms, 1),
+        cached(&format!("balance over {FEW} accounts"), Metric::RatePerS, FEW),
+        cached(&format!("p99, balance over {FEW} accounts"), Metric::P99Ms, FEW),
+        price("hot", |case| matches!(case, Case::Hot(_))),
+        price("uniform", |case| matches!(case, Case::Spread(_, UNIFORM))),
+    ]
+}
+
+/// The case of a kind with a strategy, if it was measured; without Redis where that is possible.
 fn named<'a>(samples: &'a Samples, name: &str, kind: impl Fn(&Case) -> bool) -> Option<&'a Case> {
-    samples.keys().find(|case| kind(case) && case.strategy().is_some_and(|strategy| strategy.name == name))
+    let is_named = |strategy: &Strategy| strategy.name == name && strategy.redis != RedisPart::Told;
+    samples.keys().find(|case| kind(case) && case.strategy().is_some_and(is_named))
 }
 
 /// The fastest case of a kind whose strategy is as safe as `batched`, and another.

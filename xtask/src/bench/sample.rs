@@ -30,9 +30,11 @@ pub(crate) enum Metric {
     ServerCpuMs,
     /// The same of the database.
     DatabaseCpuMs,
+    /// The same of all Redis servers together.
+    RedisCpuMs,
     /// The same of the load generator.
     ClientCpuMs,
-    /// How many cores the three kept busy; of all there are: the processor is what bounds the rate.
+    /// How many cores all of these kept busy; of all there are: the processor is what bounds the rate.
     BusyCores,
     /// The most resident memory of the server while the case ran: a server serves all cases, so what earlier ones left
     /// counts too.
@@ -45,10 +47,6 @@ pub(crate) enum Metric {
 
 /// The figures of one run.
 pub(crate) type Sample = BTreeMap<Metric, f64>;
-
-/// The processes that are looked at, in this order; the database may be on another machine.
-const PROCESSES: [Metric; 3] = [Metric::ServerCpuMs, Metric::ClientCpuMs, Metric::DatabaseCpuMs];
-const SERVER: usize = 0;
 
 /// What of `loadgen bench --json` is reported here.
 #[derive(Debug, Deserialize)]
@@ -83,8 +81,9 @@ struct Cost {
 }
 
 impl Outcome {
-    /// Its figures, together with what the processes used while its calls counted.
-    pub(crate) fn sample(&self, looks: &Looks, ticks_per_s: f64) -> Sample {
+    /// Its figures, together with what the processes used while its calls counted. `metrics` says where the processor
+    /// time of each process goes, in the order in which they were looked at.
+    pub(crate) fn sample(&self, looks: &Looks, metrics: &[Metric], ticks_per_s: f64) -> Sample {
         let mut sample = Sample::from([
             (Metric::RatePerS, self.acknowledged_per_s),
             (Metric::P50Ms, self.latency_us.p50 / 1000.0),
@@ -99,14 +98,15 @@ impl Outcome {
         }
         let began = SystemTime::UNIX_EPOCH + Duration::from_millis(self.began_unix_ms);
         let ended = began + Duration::from_millis(self.duration_ms);
-        for (process, metric) in PROCESSES.into_iter().enumerate() {
+        for (process, metric) in metrics.iter().enumerate() {
             if let Some(ticks) = looks.ticks_per_s(process, began, ended) {
                 let cores = ticks / ticks_per_s;
-                sample.insert(metric, cores * 1000.0 / (self.acknowledged_per_s / 1000.0));
+                *sample.entry(*metric).or_default() += cores * 1000.0 / (self.acknowledged_per_s / 1000.0);
                 *sample.entry(Metric::BusyCores).or_default() += cores;
             }
         }
-        if let Some(mib) = looks.peak_mib(SERVER) {
+        let server = metrics.iter().position(|metric| *metric == Metric::ServerCpuMs);
+        if let Some(mib) = server.and_then(|server| looks.peak_mib(server)) {
             sample.insert(Metric::ServerPeakMib, mib);
         }
         sample
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_figures_are_those_of_the_result_file() {
-        let sample = outcome("").sample(&Looks::default(), 100.0);
+        let sample = outcome("").sample(&Looks::default(), &[], 100.0);
         let refused = 500.0 / 10_500.0;
         let expected =
             [(Metric::RatePerS, 5000.0), (Metric::P50Ms, 1.5), (Metric::P99Ms, 12.25), (Metric::RefusedShare, refused)];
@@ -143,7 +143,7 @@ mod tests {
     fn what_only_some_runs_tell_is_told_of_them() {
         let more =
             r#", "schedule": {"sent": 300, "late": 1, "dropped": 100}, "cost": {"round_trips": 1.5, "commits": 0.25}"#;
-        let sample = outcome(more).sample(&Looks::default(), 100.0);
+        let sample = outcome(more).sample(&Looks::default(), &[], 100.0);
         let told = [Metric::DroppedShare, Metric::RoundTrips, Metric::Commits].map(|metric| sample.get(&metric));
         assert_eq!(told, [Some(&0.25), Some(&1.5), Some(&0.25)]);
     }
@@ -152,11 +152,14 @@ mod tests {
     fn processor_time_is_that_of_the_calls_that_count() {
         // The server takes a whole core while calls count, 100 ticks a second, and none before and after.
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-        let looks = Looks::of_one([(at(0), 7), (at(1000), 7), (at(2000), 107), (at(3000), 207), (at(9000), 207)]);
-        let sample = outcome("").sample(&looks, 100.0);
-        // A second of processor time for 5000 calls.
-        assert_eq!(sample.get(&Metric::ServerCpuMs), Some(&200.0));
-        assert_eq!(sample.get(&Metric::BusyCores), Some(&1.0));
+        let busy = [(at(0), [7, 0, 0]), (at(1000), [7, 0, 0]), (at(3000), [207, 20, 40]), (at(9000), [207, 90, 90])];
+        let metrics = [Metric::ServerCpuMs, Metric::RedisCpuMs, Metric::RedisCpuMs];
+        let sample = outcome("").sample(&Looks::of(busy), &metrics, 100.0);
+        // A second of processor time for 5000 calls; the two Redis servers took 0.1 and 0.2 of one.
+        let told = [Metric::ServerCpuMs, Metric::RedisCpuMs, Metric::BusyCores].map(|metric| sample[&metric]);
+        for (told, expected) in told.into_iter().zip([200.0, 60.0, 1.3]) {
+            assert!((told - expected).abs() < 1e-9, "{told}, expected {expected}");
+        }
         assert!(!sample.contains_key(&Metric::DatabaseCpuMs));
     }
 }

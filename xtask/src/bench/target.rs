@@ -8,10 +8,11 @@ use test_support::Process;
 use zbl_client::Client;
 
 use super::{
-    case::{Case, OPENING, Strategy, seeds},
+    case::{Case, OPENING, RedisPart, Strategy, seeds},
     database::{Accounts, Database},
     effort::Effort,
     interrupt::Interrupt,
+    redis::RedisServers,
     report::{Samples, median},
     sample::{Metric, Outcome, Sample},
     tools::Tool,
@@ -23,19 +24,25 @@ use crate::{
     stage::{Server, Stage, argument},
 };
 
-/// What the server is told. No limiter stands before the strategies; what is logged at `info` would be logged per call.
+/// What every server is told. No limiter stands before the strategies; what is logged at `info` would be logged per call.
 const SERVER_SETTINGS: [&str; 4] = ["--log", "warn", "--demo-account", "false"];
+/// What one without Redis is told besides, and one with it.
+const CACHE_OFF: [&str; 2] = ["--cache", "false"];
+const CACHE_ON: [&str; 2] = ["--cache", "true"];
+/// The server ends as soon as it is asked to: nobody calls it then.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a case may take besides the calls: settling what was left unknown, and reading the journals of every account
 /// that was touched, on a machine that does other things too.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(180);
 /// Asking for the strategies takes milliseconds.
 const ASKING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A database with a server on it.
+/// A database with a server on it, with or without Redis.
 pub(crate) struct Target<'a> {
-    // Declared, and so dropped, before its database.
+    // Declared, and so dropped, before its database and its Redis.
     server: Server<'a>,
     database: Database,
+    redis: Option<RedisServers>,
     setting: Setting<'a>,
     accounts: BTreeMap<Case, Accounts>,
     samples: Samples,
@@ -52,11 +59,17 @@ pub(crate) struct Setting<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Starts a server on a database.
-    pub(crate) fn start(setting: Setting<'a>, database: Database) -> Result<Self, Failure> {
-        let server = Server::start_with(setting.stage, database.url(), &SERVER_SETTINGS)?;
+    /// Starts a server on a database, and on Redis servers if there are any.
+    pub(crate) fn start(
+        setting: Setting<'a>,
+        database: Database,
+        redis: Option<RedisServers>,
+    ) -> Result<Self, Failure> {
+        let settings = server_settings(redis.as_ref().map(RedisServers::settings));
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let server = Server::start_with(setting.stage, database.url(), &settings)?;
         let (accounts, samples, failures) = Default::default();
-        Ok(Self { server, database, setting, accounts, samples, failures })
+        Ok(Self { server, database, redis, setting, accounts, samples, failures })
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -75,17 +88,22 @@ impl<'a> Target<'a> {
 
     /// The strategies that can be used on the server, with what they promise.
     pub(crate) fn strategies(&self) -> Result<Vec<Strategy>, Failure> {
-        available(&self.server.address().to_string())
+        let redis = if self.redis.is_some() { RedisPart::Told } else { RedisPart::Absent };
+        available(&self.server.address().to_string(), redis)
     }
 
-    /// Opens the accounts that the cases spread over.
-    pub(crate) fn seed(&mut self, cases: &[Case]) -> Result<(), Failure> {
+    /// Opens the accounts that the cases spread over or read.
+    pub(crate) fn seed<'case>(&mut self, cases: impl IntoIterator<Item = &'case Case>) -> Result<(), Failure> {
         self.accounts = seeds(cases);
         for accounts in self.accounts.values() {
             self.setting.interrupt.check()?;
             self.database.seed(*accounts, OPENING)?;
         }
-        Ok(())
+        let Some(redis) = &self.redis else { return Ok(()) };
+        // What the server keeps in Redis of which accounts there are does not know these: both begin anew.
+        self.server.terminate(END_TIMEOUT)?;
+        redis.flush()?;
+        self.server.restart()
     }
 
     /// Measures a case once more, unless it has failed before; says what it came to.
@@ -138,19 +156,27 @@ impl<'a> Target<'a> {
             _ => None,
         };
         let mut loadgen = Process::spawn(command)?;
-        let pids = [Some(self.server.pid()), Some(loadgen.pid()), self.database.pid()];
-        let watch = Watch::start(pids.into_iter().flatten().collect());
+        let (metrics, pids): (Vec<Metric>, Vec<u32>) = self.processes(&loadgen).unzip();
+        let watch = Watch::start(pids);
         let ended = self.setting.interrupt.wait(&mut loadgen, self.time_limit());
         let looks = watch.stop();
         let code = ended?.code();
         if code != Some(0) {
             return Err(Failure::Failed(format!("{line}: exit {code:?}\n{}", loadgen.output())));
         }
-        let mut sample = read::<Outcome>(&file)?.sample(&looks, self.setting.ticks_per_s);
+        let mut sample = read::<Outcome>(&file)?.sample(&looks, &metrics, self.setting.ticks_per_s);
         if let Some(seen) = watcher.map(Watcher::end).transpose()? {
             sample.extend([(Metric::SpansSeen, seen.spans as f64), (Metric::EventsMissed, seen.missed as f64)]);
         }
         Ok(sample)
+    }
+
+    /// The processes that are looked at, and where their processor time goes; the database may be on another machine.
+    fn processes(&self, loadgen: &Process) -> impl Iterator<Item = (Metric, u32)> {
+        let own = [(Metric::ServerCpuMs, self.server.pid()), (Metric::ClientCpuMs, loadgen.pid())];
+        let database = self.database.pid().map(|pid| (Metric::DatabaseCpuMs, pid));
+        let redis = self.redis.iter().flat_map(RedisServers::pids).map(|pid| (Metric::RedisCpuMs, pid));
+        own.into_iter().chain(database).chain(redis)
     }
 
     fn foreign(&self, tool: Tool) -> Result<Sample, Failure> {
@@ -191,8 +217,15 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The strategies that can be used on a server.
-fn available(address: &str) -> Result<Vec<Strategy>, Failure> {
+/// What a server is told.
+fn server_settings(redis: Option<[String; 4]>) -> Vec<String> {
+    let cache = if redis.is_some() { CACHE_ON } else { CACHE_OFF };
+    let settings = SERVER_SETTINGS.into_iter().chain(cache).map(str::to_owned);
+    settings.chain(redis.into_iter().flatten()).collect()
+}
+
+/// The strategies that can be used on a server, with what Redis has to do with them there.
+fn available(address: &str, redis: RedisPart) -> Result<Vec<Strategy>, Failure> {
     let failed = |reason: &dyn fmt::Display| Failure::Failed(format!("asking for the strategies: {reason}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let listed = runtime.map_err(|error| failed(&error))?.block_on(async {
@@ -200,7 +233,7 @@ fn available(address: &str) -> Result<Vec<Strategy>, Failure> {
         client.with_deadline(ASKING_TIMEOUT).strategies().await.map_err(|error| failed(&error))
     })?;
     let available = listed.all.into_iter().filter(|strategy| strategy.unavailable.is_none());
-    Ok(available.map(|strategy| Strategy { name: strategy.name, guarantee: strategy.guarantee }).collect())
+    Ok(available.map(|strategy| Strategy { name: strategy.name, guarantee: strategy.guarantee, redis }).collect())
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
@@ -219,7 +252,19 @@ mod tests {
     #[test]
     fn a_server_that_is_not_there_is_told() {
         let nowhere = loopback(free_port().unwrap()).to_string();
-        let failure = available(&nowhere).unwrap_err();
+        let failure = available(&nowhere, RedisPart::Absent).unwrap_err();
         assert!(failure.reason().contains("asking for the strategies: "), "{failure:?}");
+    }
+
+    #[test]
+    fn only_one_server_has_redis_and_reads_from_it() {
+        let settings = |redis| server_settings(redis).join(" ");
+        assert_eq!(settings(None), "--log warn --demo-account false --cache false");
+        let redis = ["--redis-url", "redis://a", "--redlock-urls", "redis://b,redis://c,redis://d"];
+        assert_eq!(
+            settings(Some(redis.map(str::to_owned))),
+            "--log warn --demo-account false --cache true --redis-url redis://a \
+             --redlock-urls redis://b,redis://c,redis://d"
+        );
     }
 }

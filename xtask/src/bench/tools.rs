@@ -40,7 +40,7 @@ impl Tool {
     pub(crate) fn ensure(self) -> Result<(), Failure> {
         match self {
             Self::H2load if answers("h2load", &["--version"]) => Ok(()),
-            Self::H2load => apt::install("nghttp2-client"),
+            Self::H2load => apt::install(&["nghttp2-client"]),
             Self::Ghz if ghz().is_some() => Ok(()),
             Self::Ghz if !answers("go", &["version"]) => {
                 Err(Failure::Failed("neither ghz nor Go to build it with is installed".into()))

@@ -98,10 +98,13 @@ impl Looks {
         Some(ticks as f64 / last.0.duration_since(first.0).ok()?.as_secs_f64())
     }
 
-    /// What looks at one process would have seen.
+    /// What looks would have seen that found each process to have used so many ticks.
     #[cfg(test)]
-    pub(crate) fn of_one<const N: usize>(seen: [(SystemTime, u64); N]) -> Self {
-        Self(seen.map(|(at, ticks)| (at, vec![Some(Usage { ticks, resident_kib: 0 })])).into())
+    pub(crate) fn of<const LOOKS: usize, const PROCESSES: usize>(
+        seen: [(SystemTime, [u64; PROCESSES]); LOOKS],
+    ) -> Self {
+        let usages = |ticks: [u64; PROCESSES]| ticks.map(|ticks| Some(Usage { ticks, resident_kib: 0 })).into();
+        Self(seen.map(|(at, ticks)| (at, usages(ticks))).into())
     }
 
     /// The most resident memory that any look saw, in MiB.

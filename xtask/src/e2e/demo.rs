@@ -10,7 +10,7 @@ use super::{
     attack::{check_clean, ensure_accounted_loss, runs},
     checks::{Checks, ensure},
     stage::{Stage, argument, loopback},
-    two_servers::ALWAYS,
+    three_servers::ALWAYS,
 };
 use crate::command::Failure;
 

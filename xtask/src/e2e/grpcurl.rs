@@ -14,7 +14,7 @@ use test_support::poll_until;
 use super::{
     checks::{Checks, ensure},
     stage::{Server, Stage},
-    two_servers::ALWAYS,
+    three_servers::ALWAYS,
 };
 use crate::command::Failure;
 use tool::{Grpcurl, objects};

@@ -1,13 +1,13 @@
-//! Two servers on one database. A mutex guards the memory of one process only, and loses; what the database itself
-//! guards does not.
+//! Three servers on one database and one Redis. A mutex guards the memory of one process only, and loses; what the
+//! database or Redis guards does not.
 
 use std::time::Duration;
 
-use test_support::fresh_database;
+use test_support::{Redis, fresh_database};
 
 use super::{
     attack::{Attack, Finished, check_clean, ensure_accounted_loss, ensure_clean, runs},
-    checks::Checks,
+    checks::{Checks, ensure},
     stage::{Server, Stage, argument},
 };
 use crate::command::Failure;
@@ -16,19 +16,29 @@ use crate::command::Failure;
 pub(super) const ALWAYS: [&str; 6] =
     ["optimistic", "pessimistic", "atomic", "atomic_three_trips", "serializable", "batched"];
 
-/// The race is wide: of a hundred workers on two servers, some overwrite in practically every attack.
+/// Those that lock in Redis: one that promises as much, and those that promise it while their leases hold.
+const FENCED: [&str; 1] = ["redis_lock_fenced"];
+const LEASED: [&str; 2] = ["redis_lock", "redlock"];
+
+/// The Redis servers of redlock.
+const NODES: usize = 5;
+/// The race is wide: of a hundred workers on three servers, some overwrite in practically every attack.
 const TRIES: u32 = 5;
 /// One attack takes some tens of seconds on an idle machine, in a debug build; this is one for each strategy.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let url = fresh_database()?;
-    let (one, other) = (Server::start(stage, &url)?, Server::start(stage, &url)?);
-    let servers = [one.address(), other.address()];
-    checks.check_and_note("mutex on two servers is LOST, every cent accounted for", || {
+    let nodes = (0..NODES).map(|_| Redis::start()).collect::<Result<Vec<_>, _>>()?;
+    let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
+    let (redis, redlock) = (format!("--redis-url={}", urls[0]), format!("--redlock-urls={}", urls.join(",")));
+    let start = |_| Server::start_with(stage, &url, &[&redis, &redlock]);
+    let servers = (0..3).map(start).collect::<Result<Vec<_>, _>>()?;
+    let addresses: Vec<_> = servers.iter().map(Server::address).collect();
+    checks.check_and_note("mutex on three servers is LOST, every cent accounted for", || {
         for attempt in 1..=TRIES {
             let arguments = ["--strategy", "mutex", "--expect", "lost"];
-            let finished = Attack::start(stage, "two-mutex", &servers, &arguments)?.finish()?;
+            let finished = Attack::start(stage, "three-mutex", &addresses, &arguments)?.finish()?;
             if finished.result["verdict"] == "LOST" {
                 let Finished { result, .. } = finished.expect(0, "LOST")?;
                 ensure_accounted_loss(&result)?;
@@ -39,20 +49,47 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
         Err(Failure::Failed(format!("{TRIES} attacks lost nothing")))
     });
     checks.check("mutex on one of them is CLEAN", || {
-        let attack = Attack::start(stage, "one-mutex", &servers[..1], &["--strategy", "mutex"])?;
+        let attack = Attack::start(stage, "one-mutex", &addresses[..1], &["--strategy", "mutex"])?;
         ensure_clean(&attack.finish()?.expect(0, "CLEAN")?.result)
     });
     let mut compared = Vec::new();
-    checks.check("compare attacks every strategy over both servers, none is caught", || {
-        let file = stage.path("two-servers.json");
+    checks.check("compare attacks every strategy over the three servers, none is caught", || {
+        let file = stage.path("three-servers.json");
         let mut compare = stage.command("loadgen", &["compare", "--json", &argument(&file)]);
-        for server in servers {
-            compare.args(["--addr", &server.to_string()]);
+        for address in &addresses {
+            compare.args(["--addr", &address.to_string()]);
         }
         stage.run(compare, COMPARE_TIMEOUT)?.expect(0)?;
         compared = runs(&file)?;
         Ok(())
     });
-    check_clean(checks, "two servers", &compared, "ALWAYS", &ALWAYS);
+    let always: Vec<&str> = ALWAYS.into_iter().chain(FENCED).collect();
+    check_clean(checks, "three servers", &compared, "ALWAYS", &always);
+    check_clean(checks, "three servers", &compared, "WHILE_LEASE_HOLDS", &LEASED);
+    check_redis_away(stage, checks)
+}
+
+/// Started without its Redis, a server does what needs none, and the rest when Redis is there.
+fn check_redis_away(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
+    let mut redis = Redis::start()?;
+    redis.kill()?;
+    let server = Server::start_with(stage, &stage.sqlite_url("redis-away.db"), &["--redis-url", &redis.url()])?;
+    let attack = |strategy: &str, name: &str| {
+        // What is down is not waited for long.
+        let arguments = ["--strategy", strategy, "--workers", "5", "--deductions", "2", "--outage", "1s"];
+        Attack::start(stage, name, &[server.address()], &arguments)?.finish()
+    };
+    checks.check("a server starts without its Redis and serves what needs none", || {
+        ensure_clean(&attack("batched", "without-redis")?.expect(0, "CLEAN")?.result)
+    });
+    checks.check("what locks in Redis is refused meanwhile, with a reason", || {
+        let Finished { ended, result } = attack("redis_lock_fenced", "redis-away")?;
+        let refused = result["failed"]["BACKEND_DOWN"].as_u64().unwrap_or_default();
+        ensure(refused > 0 && result["acknowledged"]["count"] == 0, || format!("{}\n{result}", ended.output))
+    });
+    redis.restart()?;
+    checks.check("and is used without a restart when Redis is back", || {
+        ensure_clean(&attack("redis_lock_fenced", "redis-back")?.expect(0, "CLEAN")?.result)
+    });
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -55,6 +56,14 @@ pub(crate) struct Books {
     pub(crate) turned_away: VecDeque<Reason>,
     deducts: u64,
     pub(crate) stop_after: Option<(u64, Stopper)>,
+    /// By request id, until the deduction comes.
+    holds: HashMap<String, Held>,
+}
+
+/// A deduction to be held: tells that it has come, and learns when it may go on.
+struct Held {
+    arrives: oneshot::Sender<()>,
+    gone: oneshot::Receiver<()>,
 }
 
 impl Books {
@@ -184,14 +193,23 @@ impl AccountService for Fake {
     ) -> Result<Response<OpenAccountResponse>, Status> {
         let request = request.into_inner();
         let opening = Money::parse(&request.opening_balance).unwrap().minor();
-        self.books().write(&request.request_id, EntryKind::Open, opening, 0, opening);
+        let mut books = self.books();
+        // There is one account; the newest is the one that counts.
+        books.entries.clear();
+        books.write(&request.request_id, EntryKind::Open, opening, 0, opening);
         let answer =
             OpenAccountResponse { user_id: 1, balance: request.opening_balance, version: 1, ..Default::default() };
         Ok(Response::new(answer))
     }
 
     async fn deduct(&self, request: Request<DeductRequest>) -> Result<Response<DeductResponse>, Status> {
-        let (answer, late) = self.books().answer(&request.into_inner());
+        let request = request.into_inner();
+        let held = self.books().holds.remove(&request.request_id);
+        if let Some(Held { arrives, gone }) = held {
+            let _ = arrives.send(());
+            let _ = gone.await;
+        }
+        let (answer, late) = self.books().answer(&request);
         tokio::time::sleep(late).await;
         answer.map(Response::new)
     }
@@ -319,6 +337,32 @@ impl LabService for Fake {
         _: Request<AdvanceScheduleRequest>,
     ) -> Result<Response<AdvanceScheduleResponse>, Status> {
         Err(Status::unimplemented("not attacked"))
+    }
+
+    type HoldOperationStream = Pin<Box<dyn Stream<Item = Result<HoldOperationResponse, Status>> + Send>>;
+
+    /// Holds a deduction before anything of it is done, whatever the phase.
+    async fn hold_operation(
+        &self,
+        request: Request<HoldOperationRequest>,
+    ) -> Result<Response<Self::HoldOperationStream>, Status> {
+        let ((arrives, arrived), (gone, is_gone)) = (oneshot::channel(), oneshot::channel());
+        self.books().holds.insert(request.into_inner().request_id, Held { arrives, gone: is_gone });
+        let told = |event| Ok(HoldOperationResponse { event: Some(event) });
+        let armed = stream::once(async move { told(hold_operation_response::Event::Armed(HoldArmed {})) });
+        let arrived = stream::once(async move {
+            // One that is never called stands nowhere.
+            if arrived.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            told(hold_operation_response::Event::Arrived(HoldArrived { attempt: 1, ..HoldArrived::default() }))
+        });
+        // Dropped with the stream.
+        let held = stream::once(async move {
+            let _gone: oneshot::Sender<()> = gone;
+            std::future::pending().await
+        });
+        Ok(Response::new(Box::pin(armed.chain(arrived).chain(held))))
     }
 
     async fn clear_timeline(

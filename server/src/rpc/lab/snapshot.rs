@@ -4,7 +4,7 @@ use zbl_lock::{Figures, Lock};
 use zbl_proto::v1;
 
 use super::{Lab, convert};
-use crate::{ledger::Done, store::Work, strategy::Batches};
+use crate::{cache, ledger::Done, store::Work, strategy::Batches};
 
 impl Lab {
     /// What the server is doing now.
@@ -24,6 +24,7 @@ impl Lab {
             batches: Some(batches(ledger.batches())),
             leases: bench.locks.named().flat_map(|(name, lock)| leases(name, lock)).collect(),
             locks: bench.locks.named().map(|(name, lock)| lock_status(name, lock)).collect(),
+            cache: ledger.cache().reads().then(|| cache(ledger.cache().figures())),
             in_flight: ledger.in_flight().try_into().unwrap_or(i64::MAX),
         }
     }
@@ -71,6 +72,22 @@ fn lock_status(name: &str, lock: &Lock) -> v1::LockStatus {
         lost: signed(lost),
         waited: waited.try_into().ok(),
         held: held.try_into().ok(),
+    }
+}
+
+fn cache(figures: cache::Figures) -> v1::CacheStatus {
+    let cache::Figures { hits, misses, bypasses, filtered, spared, failures, owed, forgotten } = figures;
+    let asked = hits + misses + bypasses;
+    v1::CacheStatus {
+        hits: signed(hits),
+        misses: signed(misses),
+        bypasses: signed(bypasses),
+        hit_ratio: if asked == 0 { 0.0 } else { hits as f64 / asked as f64 },
+        filtered: signed(filtered),
+        spared: signed(spared),
+        failures: signed(failures),
+        owed: signed(owed),
+        forgotten: signed(forgotten),
     }
 }
 

@@ -13,7 +13,7 @@ use diesel::{
     QueryDsl,
     dsl::{auto_type, sql},
     expression::SqlLiteral,
-    sql_types::{BigInt, Binary, Text, Timestamp},
+    sql_types::{BigInt, Binary, SmallInt, Text, Timestamp},
 };
 use uuid::Uuid;
 
@@ -111,6 +111,11 @@ pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String 
          SET accounts.balance = batch.balance, accounts.version = accounts.version + batch.entries",
     );
     text
+}
+
+/// What can be believed of the filter, under S. MariaDB does not know `FOR SHARE`, which Diesel would write.
+pub(super) fn filter_shared() -> SqlLiteral<(BigInt, SmallInt)> {
+    sql("SELECT build, state FROM account_filter WHERE id = 1 LOCK IN SHARE MODE")
 }
 
 diesel::define_sql_function! {

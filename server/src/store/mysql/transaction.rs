@@ -20,9 +20,9 @@ use super::{
 use crate::{
     account::{Entry, Money, NewEntry, State},
     store::{
-        AccountWrite, BlindWrite, Error, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
+        AccountWrite, BlindWrite, Error, Filter, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
         meter::LockedSince,
-        schema::{Exact, Plus, Stored, accounts, entries},
+        schema::{Exact, Plus, Stored, account_filter, accounts, entries},
         statements::{self, Kept},
     },
 };
@@ -244,6 +244,22 @@ impl Transaction for MysqlTransaction {
         let c = self.connection().await?;
         let done = wire.answered(statements::append!(entry).execute(c)).await;
         done.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    async fn filter(&mut self) -> Result<Filter> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // S: openings go on side by side, and whoever turns the filter waits for them.
+        let row = wire.answered_unprepared(text::filter_shared().get_result(c)).await;
+        Filter::from_row(self.locked(row)?)
+    }
+
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        // X.
+        let rows = wire.answered(statements::move_filter!(from, to).execute(c)).await;
+        self.locked(rows).map(Matched::from_rows)
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

@@ -52,7 +52,7 @@ async fn calls_beyond_the_rate_are_told_when_to_come_back() {
     let (served, _database) = on_sqlite(&SLOWLY).await;
     let user_id = served.bench.account("1000.00").await;
     let mut account = served.account();
-    let (passed, status) = until_refused(async || account.get_balance(GetBalanceRequest { user_id }).await).await;
+    let (passed, status) = until_refused(async || account.get_balance(GetBalanceRequest { user_id, consistent: true }).await).await;
     assert!(passed >= 3, "{passed} passed");
     assert_eq!(Said::by(&status), rate_limited("server"));
     assert_eq!((header(&status, "ratelimit-limit"), header(&status, "ratelimit-remaining")), (1, 0));
@@ -90,7 +90,7 @@ async fn one_account_does_not_use_up_the_rate_of_another() {
     served.account().deduct(deduct(other, "1")).await.unwrap();
     // Nor is anybody kept from asking what there is, and what became of a change.
     for _ in 0..10 {
-        served.account().get_balance(GetBalanceRequest { user_id: greedy }).await.unwrap();
+        served.account().get_balance(GetBalanceRequest { user_id: greedy, consistent: true }).await.unwrap();
         let request_id = super::fresh();
         served
             .account()
@@ -125,10 +125,10 @@ async fn what_there_is_no_room_for_is_shed_at_once() {
     let held = Held::before_commit(&served, user_id).await;
     let plain = Said::plain(Code::ResourceExhausted, Reason::Overloaded, &[]);
     let expected = Said { retry: true, quota: true, ..plain };
-    assert_eq!(said(served.account().get_balance(GetBalanceRequest { user_id })).await, expected);
+    assert_eq!(said(served.account().get_balance(GetBalanceRequest { user_id, consistent: true })).await, expected);
     held.gate.release();
     held.call.await.unwrap().unwrap();
-    served.account().get_balance(GetBalanceRequest { user_id }).await.unwrap();
+    served.account().get_balance(GetBalanceRequest { user_id, consistent: true }).await.unwrap();
 }
 
 /// A caller that sets no deadline, or one far off, does not wait for ever; nor does its change go on without it.
@@ -153,7 +153,7 @@ async fn every_answer_repeats_the_id_of_its_call() {
     let (served, _database) = on_sqlite(&[]).await;
     let user_id = served.bench.account("1000.00").await;
     let call = |user_id, id: &'static str| {
-        let mut call = Request::new(GetBalanceRequest { user_id });
+        let mut call = Request::new(GetBalanceRequest { user_id, consistent: true });
         call.metadata_mut().insert("x-request-id", id.parse().unwrap());
         call
     };
@@ -161,7 +161,7 @@ async fn every_answer_repeats_the_id_of_its_call() {
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "order-7");
     let refusal = served.account().get_balance(call(-1, "order-8")).await.unwrap_err();
     assert_eq!(refusal.metadata().get("x-request-id").unwrap(), "order-8");
-    let own = served.account().get_balance(GetBalanceRequest { user_id }).await.unwrap();
+    let own = served.account().get_balance(GetBalanceRequest { user_id, consistent: true }).await.unwrap();
     assert_eq!(own.metadata().get("x-request-id").unwrap().len(), 32);
 }
 

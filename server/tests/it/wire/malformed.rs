@@ -79,7 +79,13 @@ async fn user_ids() {
     for wrong in [0, -1, i64::MIN] {
         refused(&served, user_id, account.deduct(deduct(wrong, "1")), &expected).await;
         refused(&served, user_id, account.deposit(deposit(wrong, "1")), &expected).await;
-        refused(&served, user_id, account.get_balance(GetBalanceRequest { user_id: wrong }), &expected).await;
+        refused(
+            &served,
+            user_id,
+            account.get_balance(GetBalanceRequest { user_id: wrong, consistent: false }),
+            &expected,
+        )
+        .await;
         let which = GetDeductionRequest { user_id: wrong, request_id: fresh(), resolve: true };
         refused(&served, user_id, account.get_deduction(which), &expected).await;
         let page = ListEntriesRequest { user_id: wrong, ..ListEntriesRequest::default() };

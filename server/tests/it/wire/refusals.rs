@@ -51,7 +51,13 @@ async fn no_such_account() {
             let give = DepositRequest { strategy: row.name.to_owned(), ..deposit(absent, "1") };
             refused(&served, user_id, account.deposit(give), &expected).await;
         }
-        refused(&served, user_id, account.get_balance(GetBalanceRequest { user_id: absent }), &expected).await;
+        refused(
+            &served,
+            user_id,
+            account.get_balance(GetBalanceRequest { user_id: absent, consistent: false }),
+            &expected,
+        )
+        .await;
         for resolve in [false, true] {
             let which = GetDeductionRequest { user_id: absent, request_id: fresh(), resolve };
             refused(&served, user_id, account.get_deduction(which), &expected).await;

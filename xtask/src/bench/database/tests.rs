@@ -44,6 +44,18 @@ fn a_private_database_tells_what_it_is_and_keeps_every_commit() {
 }
 
 #[test]
+fn a_twin_is_another_database_on_the_same_server() {
+    let database = Database::private().unwrap();
+    let twin = database.twin().unwrap();
+    assert_eq!(twin.pid(), database.pid());
+    query(database.url(), "CREATE TABLE here (id INT)").unwrap();
+    assert_eq!(query(twin.url(), "SHOW TABLES").unwrap(), Vec::<Vec<String>>::new());
+    // The server runs for as long as either is there.
+    drop(database);
+    assert_eq!(query(twin.url(), "SELECT DATABASE()").unwrap(), [[TWIN]]);
+}
+
+#[test]
 fn products_are_told_from_their_version() {
     for (version, name) in [
         ("10.11.19-MariaDB-0+deb12u1", "MariaDB 10.11.19"),

@@ -25,7 +25,7 @@ fn report() -> Report {
     let effort =
         Effort { quick: true, rounds: 2, warmup: Duration::from_millis(500), duration: Duration::from_secs(2) };
     let order: Vec<Case> = samples().into_keys().collect();
-    let measured = Measured::new(database("MariaDB 10.11.19"), &order, &samples());
+    let measured = Measured::new(database("MariaDB 10.11.19"), "Redis 7.0.15".into(), &order, &samples());
     let figure = Some(Spread { median: 0.375, min: 0.25, max: 0.5 });
     let pure = vec![Goal::new("verdict over 10⁶ operations, s", figure, Some(Aim::AtMost(2.0)))];
     let mut report = Report::new(machine, effort, vec![measured], pure);
@@ -49,6 +49,8 @@ fn the_ratio_table_tells_what_was_reached_and_what_was_missed() {
         ["hot: batched ÷ no-op ceiling", "0.60", "0.60 to 0.60", "≥ 0.70", "missed"],
         ["no-op: loadgen ÷ ghz", "–", "–", "", ""],
         ["hot: batched ÷ best rival (atomic_one_trip)", "6.00", "6.00 to 6.00", "", ""],
+        ["hot balance: cache on ÷ off", "1.50", "1.50 to 1.50", "", ""],
+        ["uniform: batched with Redis ÷ without", "0.25", "0.25 to 0.25", "", ""],
         ["verdict over 10⁶ operations, s", "0.38", "0.25 to 0.50", "≤ 2.00", "reached"],
     ] {
         assert_eq!(cells(&text, row[0]), row);
@@ -60,7 +62,12 @@ fn the_page_holds_the_figures_the_machine_and_what_is_missing() {
     let text = markdown(&report());
     assert_eq!(cells(&text, "hot batched ")[..3], ["hot batched", "9 000", "6 000 to 12 000"]);
     assert_eq!(cells(&text, "hot atomic at half the peak of batched")[4], "800.00");
+    let told = cells(&text, "hot batched with Redis");
+    assert_eq!((told[1].as_str(), told[11].as_str()), ("6 750", "12.5"));
+    assert_eq!(cells(&text, "hot redis_lock")[1], "225");
+    assert_eq!(cells(&text, "balance over 1000 accounts, cache on")[4], "15.00");
     for held in [
+        "Beside it Redis 7.0.15, private",
         "Some(R) CPU, 2 cores",
         "0123456789ab-dirty",
         "median 2.50 ms (1.25 to 9.00)",

@@ -5,7 +5,7 @@ use zbl_client::Guarantee;
 use super::*;
 
 pub(crate) fn strategy(name: &str, guarantee: Guarantee) -> Strategy {
-    Strategy { name: name.into(), guarantee }
+    Strategy { name: name.into(), guarantee, redis: RedisPart::Absent }
 }
 
 pub(crate) fn database(name: &str) -> Description {
@@ -19,7 +19,18 @@ fn rates(rates: &[f64]) -> Vec<Sample> {
 }
 
 fn p99s(p99s: &[f64]) -> Vec<Sample> {
-    p99s.iter().map(|ms| Sample::from([(Metric::RatePerS, 500.0), (Metric::P99Ms, *ms)])).collect()
+    read(500.0, p99s)
+}
+
+fn read(rate: f64, p99s: &[f64]) -> Vec<Sample> {
+    p99s.iter().map(|ms| Sample::from([(Metric::RatePerS, rate), (Metric::P99Ms, *ms)])).collect()
+}
+
+fn with_redis(with_redis: &[f64]) -> Vec<Sample> {
+    rates(with_redis)
+        .into_iter()
+        .map(|sample| sample.into_iter().chain([(Metric::RedisCpuMs, 12.5)]).collect())
+        .collect()
 }
 
 fn watched(watched: &[f64]) -> Vec<Sample> {
@@ -31,6 +42,8 @@ fn watched(watched: &[f64]) -> Vec<Sample> {
 pub(crate) fn samples() -> Samples {
     let always = |name| strategy(name, Guarantee::Always);
     let half = |name, peak: &str| Case::HalfPeak(always(name), peak.into());
+    let told = || Strategy { redis: RedisPart::Told, ..always(BATCHED) };
+    let locks = |name, guarantee| Strategy { redis: RedisPart::Locks, ..strategy(name, guarantee) };
     Samples::from([
         (Case::Health, rates(&[20_000.0, 10_000.0])),
         (Case::Foreign(Tool::H2load), rates(&[25_000.0, 12_500.0])),
@@ -46,13 +59,25 @@ pub(crate) fn samples() -> Samples {
         (Case::Spread(always(BATCHED), UNIFORM), rates(&[8_000.0, 4_000.0])),
         (Case::Spread(always(BATCHED), FEW), rates(&[8_000.0, 4_000.0])),
         (Case::Spread(always(BATCHED), MANY), rates(&[6_000.0, 3_000.0])),
+        (Case::Hot(told()), with_redis(&[9_000.0, 4_500.0])),
+        (Case::Spread(told(), UNIFORM), rates(&[2_000.0, 1_000.0])),
+        (Case::Hot(locks("redis_lock", Guarantee::WhileLeaseHolds)), rates(&[300.0, 150.0])),
+        (Case::Balance(Cache::Off, 1), read(20_000.0, &[8.0, 16.0])),
+        (Case::Balance(Cache::On, 1), read(30_000.0, &[6.0, 12.0])),
+        (Case::Balance(Cache::Off, FEW), read(10_000.0, &[8.0, 16.0])),
+        (Case::Balance(Cache::On, FEW), read(11_000.0, &[10.0, 20.0])),
         (half(BATCHED, BATCHED), p99s(&[8.0, 12.0])),
         (half(ATOMIC, BATCHED), p99s(&[800.0, 800.0])),
     ])
 }
 
 fn ratio_of(name: &str, product: &str) -> Goal {
-    let found = ratios(&samples(), &database(product)).into_iter().find(|ratio| ratio.name.contains(name));
+    ratio_in(&samples(), name, product)
+}
+
+fn ratio_in(samples: &Samples, name: &str, product: &str) -> Goal {
+    let measured = Measured::new(database(product), "Redis 7.0.15".into(), &[], samples);
+    let found = measured.ratios.into_iter().find(|ratio| ratio.name.contains(name));
     found.unwrap_or_else(|| panic!("no ratio {name:?}"))
 }
 
@@ -72,6 +97,12 @@ fn ratios_are_of_the_cases_they_name() {
         ("loadgen ÷ h2load", 0.8, Some(true)),
         ("hot: batched ÷ best rival (atomic_one_trip)", 6.0, None),
         ("uniform: batched ÷ best rival (atomic)", 2.0, None),
+        ("hot balance: cache on ÷ off", 1.5, None),
+        ("p99, hot balance: cache on ÷ off", 0.75, None),
+        ("balance over 1000 accounts: cache on ÷ off", 1.1, None),
+        ("p99, balance over 1000 accounts: cache on ÷ off", 1.25, None),
+        ("hot: batched with Redis ÷ without", 0.75, None),
+        ("uniform: batched with Redis ÷ without", 0.25, None),
     ] {
         let ratio = ratio_of(name, "MariaDB 10.11.19");
         let median = ratio.figure.unwrap_or_else(|| panic!("{name} was not computed")).median;
@@ -98,15 +129,24 @@ fn what_was_not_measured_has_no_ratio_and_reaches_nothing() {
         let ratio = ratio_of(name, "MariaDB 10.11.19");
         assert_eq!((ratio.figure, ratio.reached), (None, None), "{name}");
     }
-    let nothing = ratios(&Samples::new(), &database("MariaDB 10.11.19"));
-    assert!(nothing.iter().all(|ratio| ratio.figure.is_none() && ratio.reached.is_none()));
+    let nothing = Measured::new(database("MariaDB 10.11.19"), "Redis 7.0.15".into(), &[], &Samples::new()).ratios;
+    assert!(!nothing.is_empty() && nothing.iter().all(|ratio| ratio.figure.is_none() && ratio.reached.is_none()));
+}
+
+#[test]
+fn what_was_measured_with_redis_stands_in_for_nothing() {
+    let mut samples = samples();
+    samples.remove(&Case::Hot(strategy(BATCHED, Guarantee::Always)));
+    for name in ["hot: batched ÷ pessimistic", "hot: batched ÷ best rival", "hot: batched with Redis ÷ without"] {
+        assert_eq!(ratio_in(&samples, name, "MariaDB 10.11.19").figure, None, "{name}");
+    }
 }
 
 #[test]
 fn the_report_keeps_the_order_of_the_cases_and_leaves_out_what_failed() {
     let batched = strategy(BATCHED, Guarantee::Always);
     let order = [Case::Hot(batched.clone()), Case::Foreign(Tool::Ghz), Case::Health];
-    let measured = Measured::new(database("MariaDB 10.11.19"), &order, &samples());
+    let measured = Measured::new(database("MariaDB 10.11.19"), "Redis 7.0.15".into(), &order, &samples());
     let names: Vec<&str> = measured.cases.iter().map(|case| case.case.as_str()).collect();
     assert_eq!(names, ["hot batched", "health check"]);
     let spread = Spread { median: 9_000.0, min: 6_000.0, max: 12_000.0 };

@@ -1,0 +1,275 @@
+//! Where the cache listens: a store whose transactions tell Redis what they journal. The journal is the only way anything
+//! happens, so nothing else has to tell, and no strategy knows of it.
+//!
+//! Around a COMMIT stand two calls. Before it, while the row locks are held, the versions are *announced*; after it they
+//! are *published*, before the caller is answered. Where the announcement fails, the accounts are remembered first
+//! (`owed.rs`): the commit goes on, because a cache must not stop a bank.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    link::Lane,
+    owed::Owed,
+    shelf::{Announcement, Shelf},
+};
+use crate::{
+    account::{Entry, Money, NewEntry, State},
+    store::{
+        AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
+        Result, RowLock, Store, Transaction, Work,
+    },
+};
+
+/// Who tells Redis.
+pub(super) struct Announcer {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) owed: Arc<Owed>,
+}
+
+impl Announcer {
+    /// Before a COMMIT is sent.
+    async fn before(&self, lane: Lane, written: &BTreeMap<i64, State>) -> Option<Announcement> {
+        let versions = versions(written);
+        let announcement = self.shelf.announce(lane, &versions).await;
+        if announcement.is_none() {
+            self.owed.remember(versions);
+        }
+        announcement
+    }
+
+    /// When it was answered, or is lost.
+    async fn after(
+        &self,
+        lane: Lane,
+        written: &BTreeMap<i64, State>,
+        announcement: Option<Announcement>,
+        committed: &Result<()>,
+    ) {
+        match (committed, announcement) {
+            // Redis may have been told by now, and have forgotten again before the commit: it is told once more.
+            (Ok(()), None) => self.owed.remember(versions(written)),
+            (Ok(()), Some(_)) => {
+                if self.shelf.publish(lane, written).await.is_none() {
+                    // The announcement stands, unless Redis loses its memory just now.
+                    self.owed.remember(versions(written));
+                }
+            }
+            // It may have happened, or happen yet: the announcement stands.
+            (Err(Error::CommitLost(_)), _) => {}
+            (Err(_), Some(announcement)) => {
+                // Where this fails the announcement stands, and costs reads a way to the database until it runs out.
+                let _ = self.shelf.retract(lane, written.keys(), &announcement).await;
+            }
+            (Err(_), None) => {}
+        }
+    }
+}
+
+fn versions(written: &BTreeMap<i64, State>) -> BTreeMap<i64, i64> {
+    written.iter().map(|(user_id, state)| (*user_id, state.version)).collect()
+}
+
+/// A store that tells Redis what is committed in it.
+pub(super) struct Announced {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) announcer: Arc<Announcer>,
+}
+
+impl Announced {
+    fn announced(&self, inner: Box<dyn Transaction>, lane: Lane) -> Box<dyn Transaction> {
+        Box::new(AnnouncedTransaction { inner, announcer: Arc::clone(&self.announcer), lane, written: BTreeMap::new() })
+    }
+}
+
+#[async_trait]
+impl Store for Announced {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn read(&self, user_id: i64) -> Result<Option<State>> {
+        self.inner.read(user_id).await
+    }
+
+    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
+        self.inner.read_fenced(user_id, token).await
+    }
+
+    async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        self.inner.find(user_id, request_id).await
+    }
+
+    async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.inner.entries(user_id, after_version, limit).await
+    }
+
+    async fn keyspace(&self) -> Result<String> {
+        self.inner.keyspace().await
+    }
+
+    async fn filter(&self) -> Result<Filter> {
+        self.inner.filter().await
+    }
+
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
+        self.inner.account_ids(after, limit).await
+    }
+
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        self.inner.accounts(after_user_id, limit).await
+    }
+
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        self.announced(self.inner.transaction(isolation, until), Lane::Shared)
+    }
+
+    fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
+        self.announced(self.inner.transaction_apart(isolation), Lane::Apart)
+    }
+
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.announced(self.inner.settlement(), Lane::Shared)
+    }
+
+    fn pool(&self) -> PoolState {
+        self.inner.pool()
+    }
+
+    fn work(&self) -> Work {
+        self.inner.work()
+    }
+
+    async fn lock_waits(&self) -> Result<LockWaits> {
+        self.inner.lock_waits().await
+    }
+
+    async fn links(&self) -> Result<Option<u64>> {
+        self.inner.links().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+}
+
+struct AnnouncedTransaction {
+    inner: Box<dyn Transaction>,
+    announcer: Arc<Announcer>,
+    lane: Lane,
+    /// The newest state that was journaled of each account.
+    written: BTreeMap<i64, State>,
+}
+
+impl AnnouncedTransaction {
+    fn note(&mut self, entry: &NewEntry) {
+        let state = State { balance: entry.balance_after, version: entry.version };
+        let newest = self.written.entry(entry.user_id).or_insert(state);
+        if state.version > newest.version {
+            *newest = state;
+        }
+    }
+}
+
+#[async_trait]
+impl Transaction for AnnouncedTransaction {
+    async fn read(&mut self, user_id: i64, lock: RowLock) -> Result<Option<State>> {
+        self.inner.read(user_id, lock).await
+    }
+
+    async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched> {
+        self.inner.write(user_id, balance).await
+    }
+
+    async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>> {
+        self.inner.overtaken(user_id, version_read).await
+    }
+
+    async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
+        self.inner.write_if_version(user_id, balance, version).await
+    }
+
+    async fn write_if_fence(&mut self, user_id: i64, balance: Money, token: i64) -> Result<Matched> {
+        self.inner.write_if_fence(user_id, balance, token).await
+    }
+
+    async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched> {
+        self.inner.add_within(user_id, delta, applicable).await
+    }
+
+    async fn begin_and_add(
+        &mut self,
+        user_id: i64,
+        delta: Money,
+        applicable: (Money, Money),
+    ) -> Result<Option<(Matched, State)>> {
+        self.inner.begin_and_add(user_id, delta, applicable).await
+    }
+
+    async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
+        self.note(entry);
+        let Self { inner, announcer, lane, written } = *self;
+        let announcement = announcer.before(lane, &written).await;
+        let committed = inner.append_and_commit(entry).await;
+        announcer.after(lane, &written, announcement, &committed).await;
+        committed
+    }
+
+    async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>> {
+        self.inner.lock_many(user_ids, if_locked).await
+    }
+
+    async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
+        self.inner.find_many(requests).await
+    }
+
+    async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
+        self.inner.write_many(entries, accounts).await?;
+        entries.iter().for_each(|entry| self.note(entry));
+        Ok(())
+    }
+
+    async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {
+        self.inner.insert_account(user_id, balance).await
+    }
+
+    async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        self.inner.find(user_id, request_id).await
+    }
+
+    async fn append(&mut self, entry: &NewEntry) -> Result<()> {
+        self.inner.append(entry).await?;
+        self.note(entry);
+        Ok(())
+    }
+
+    async fn filter(&mut self) -> Result<Filter> {
+        self.inner.filter().await
+    }
+
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
+        self.inner.move_filter(from, to).await
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        let Self { inner, announcer, lane, written } = *self;
+        if written.is_empty() {
+            return inner.commit().await;
+        }
+        let announcement = announcer.before(lane, &written).await;
+        let committed = inner.commit().await;
+        announcer.after(lane, &written, announcement, &committed).await;
+        committed
+    }
+
+    async fn rollback(self: Box<Self>) {
+        // Nothing has been announced yet.
+        self.inner.rollback().await;
+    }
+}
