@@ -60,11 +60,19 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 19] = [
+const COUNTERS: [(&str, &str); 24] = [
     ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
     ("batches_total", "Batches committed."),
     ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
     ("breaker_transitions_total", "Changes of a breaker's position."),
+    ("cache_failures_total", "Calls to the cache in Redis that failed, or were not made because one had just failed."),
+    ("cache_filtered_total", "Reads that the filter answered: there is no such account."),
+    (
+        "cache_forgotten_total",
+        "Accounts that were written, could not be told to the cache, and are no longer remembered.",
+    ),
+    ("cache_queries_spared_total", "Misses that shared another's query."),
+    ("cache_requests_total", "Reads of balances, by how they were answered."),
     ("change_attempts_total", "Attempts at changes, those that failed included."),
     ("changes_acknowledged_total", "Changes acknowledged, repeats among them."),
     ("db_commits_total", "Transactions committed."),
@@ -82,7 +90,7 @@ const COUNTERS: [(&str, &str); 19] = [
     ("timeline_events_total", "Events recorded in the timeline."),
 ];
 
-const GAUGES: [(&str, &str); 13] = [
+const GAUGES: [(&str, &str); 14] = [
     ("balance_loss_accounts", "Accounts whose balance is off their journal."),
     (
         "balance_loss_amount",
@@ -92,6 +100,7 @@ const GAUGES: [(&str, &str); 13] = [
     ("batch_waiting_changes", "Changes that wait for a batch."),
     ("breaker_position", "What a breaker lets through: 0 everything (closed), 1 probes (half open), 2 nothing (open)."),
     ("build_info", "Always 1; the version and the store are its labels."),
+    ("cache_owed_accounts", "Accounts that were written and are still to be told to the cache."),
     ("changes_in_flight", "Changes running or waiting."),
     ("db_pool_connections", "Database connections: the most there may be, open, in use."),
     ("db_pool_waiting", "Callers waiting for a database connection."),

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result, RowLock,
-    Store, Transaction, Work,
+    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
+    RowLock, Store, Transaction, Work,
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},

@@ -186,8 +186,9 @@ async fn an_open_breaker_spares_the_database_until_it_is_seen_alive() {
 async fn a_redis_that_dies_is_not_waited_for() {
     let mut redis = Redis::start().unwrap();
     let database = Database::sqlite();
-    let url = format!("--redis-url={}", redis.url());
-    let words = [url.as_str(), "--breaker-window=1s", "--breaker-open=500ms", "--redis-wait=200ms"];
+    let url = redis.url();
+    let words =
+        ["--redis-url", &url, "--cache=false", "--breaker-window=1s", "--breaker-open=500ms", "--redis-wait=200ms"];
     let bench = Bench::open(&database.url, &words).await;
     let user_id = bench.account("1000.00").await;
     let locked = row("redis_lock");

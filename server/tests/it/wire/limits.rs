@@ -52,7 +52,8 @@ async fn calls_beyond_the_rate_are_told_when_to_come_back() {
     let (served, _database) = on_sqlite(&SLOWLY).await;
     let user_id = served.bench.account("1000.00").await;
     let mut account = served.account();
-    let (passed, status) = until_refused(async || account.get_balance(GetBalanceRequest { user_id, consistent: true }).await).await;
+    let (passed, status) =
+        until_refused(async || account.get_balance(GetBalanceRequest { user_id, consistent: true }).await).await;
     assert!(passed >= 3, "{passed} passed");
     assert_eq!(Said::by(&status), rate_limited("server"));
     assert_eq!((header(&status, "ratelimit-limit"), header(&status, "ratelimit-remaining")), (1, 0));
