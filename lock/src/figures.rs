@@ -67,19 +67,20 @@ impl Counters {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         self.waited.fetch_add(ns(waited), Ordering::Relaxed);
-        metrics::histogram!("lock_wait_duration_seconds", "lock" => self.name.clone()).record(waited.as_secs_f64());
+        metrics::histogram!("redis_lock_wait_duration_seconds", "lock" => self.name.clone())
+            .record(waited.as_secs_f64());
     }
 
     /// A lease is no longer held.
     pub(crate) fn held(&self, held: Duration) {
         self.held.fetch_add(ns(held), Ordering::Relaxed);
-        metrics::histogram!("lock_hold_duration_seconds", "lock" => self.name.clone()).record(held.as_secs_f64());
+        metrics::histogram!("redis_lock_hold_duration_seconds", "lock" => self.name.clone()).record(held.as_secs_f64());
     }
 
     /// A lease was lost.
     pub(crate) fn lost(&self, key: &str, why: Lost) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("lock_leases_lost_total", "lock" => self.name.clone()).increment(1);
+        metrics::counter!("redis_lock_leases_lost_total", "lock" => self.name.clone()).increment(1);
         tracing::warn!(lock = self.name, key, "{why}");
     }
 

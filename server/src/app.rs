@@ -1,8 +1,11 @@
 //! The composition root: the one place that knows every part. It opens the store, builds the ledger over it, and serves
 //! both ports until told to stop.
 
+mod gauges;
+
 use std::{
     future::Future,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +13,7 @@ use std::{
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     server::NamedService,
-    service::{InterceptorLayer, Routes, RoutesBuilder},
+    service::{Routes, RoutesBuilder},
     transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -20,21 +23,24 @@ use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_se
 
 use crate::{
     account::{Money, Refusal},
+    breaker::{self, Breaker},
     cache::{self, Cache, Reads},
-    config::{Config, DatabaseUrl},
+    config::{Config, DatabaseUrl, RedisUrl},
     error,
     gate::Gates,
     healthcheck::reachable,
-    http,
+    http, layer,
     ledger::{self, Ledger},
+    limit::{self, Limits, Rate},
     listeners::{Addresses, Listeners},
-    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch, note_deadline},
+    reconcile::Reconciler,
+    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
     store::{
-        self, Store,
+        self, Circuit, Store,
         mysql::{self, MysqlStore},
         sqlite::SqliteStore,
     },
-    strategy::{self, Locks, Workbench},
+    strategy::{self, GuardedLock, Locks, Workbench},
     timeline::Timeline,
 };
 
@@ -50,8 +56,21 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// The most streams of one connection, each a call or a watcher.
 const MAX_STREAMS: u32 = 1024;
 
+/// The largest message that is read, bytes: no call of the contract needs a tenth of it.
+const MESSAGE_MOST: usize = 64 * 1024;
+
+/// The largest head of a call, bytes: names, a token, a trace.
+const HEAD_MOST: u32 = 16 * 1024;
+
+/// How many calls of a connection may be taken back before they were looked at: a caller who does more of that is up to
+/// something ("rapid reset", CVE-2023-44487), and is disconnected.
+const RESETS_MOST: usize = 64;
+
 /// A silent connection is asked whether it is still there this often, and dropped if it is not.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// How long it has to answer.
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
 
 /// What health is told for: the server as a whole, and each service.
 const HEALTH_OF: [&str; 3] =
@@ -107,6 +126,8 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        // Before anything that counts.
+        http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let ledger = ledger(&config, timeline, gates).await?;
         let app = Self { config, ledger, started: Instant::now() };
@@ -142,6 +163,7 @@ impl App {
         listeners: Listeners,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), Error> {
+        let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
@@ -149,11 +171,20 @@ impl App {
         let handlers = self.handlers(bound, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
-        let grpc = serve_grpc(listeners.grpc, routes.routes(), stopping.clone());
-        let http = self.serve_http(listeners.http, handlers, stopping.clone());
+        let layers = layer::Settings {
+            max_deadline: handlers.max_deadline,
+            limits: Arc::clone(&handlers.limits),
+            lab: handlers.lab_access.clone(),
+        };
+        let grpc = serve_grpc(listeners.grpc, layers, routes.routes(), stopping.clone());
+        let http = self.serve_http(listeners.http, handlers, draining, stopping.clone());
+        let delay = self.config.drain_delay;
         tokio::spawn(async move {
             shutdown.await;
+            // Said first, while everybody is still served: whoever balances load needs a while to hear of it.
             tell(&health, ServingStatus::NotServing).await;
+            drain.send_replace(true);
+            tokio::time::sleep(delay).await;
             // Streams end first: the ports wait for them. Those of health end when their service is forgotten.
             stop.send_replace(true);
             for service in HEALTH_OF {
@@ -174,11 +205,20 @@ impl App {
                 Ok(())
             } => served,
             () = http::count() => Ok(()),
+            () = self.reconcile() => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
             }
         }
+    }
+
+    /// Reconciles for as long as it is polled, where that is wanted.
+    async fn reconcile(&self) {
+        if self.config.reconcile_every.is_zero() {
+            return std::future::pending().await;
+        }
+        Reconciler::new(Arc::clone(&self.ledger.bench().store)).run(self.config.reconcile_every).await;
     }
 
     /// The handlers that both ports share.
@@ -194,9 +234,13 @@ impl App {
         let (ledger, instance) = (Arc::clone(&self.ledger), self.config.instance.clone());
         let lab = Lab::new(ledger, instance, own_address, self.started, stopping.clone());
         let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
+        let limits = Arc::new(Limits::new(bounds(&self.config)));
         Handlers {
-            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), watch)),
-            lab: Arc::new(LabRpc::new(lab, access)),
+            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
+            lab: Arc::new(LabRpc::new(lab)),
+            lab_access: access,
+            limits,
+            max_deadline: self.config.max_deadline,
             timeline,
         }
     }
@@ -205,24 +249,43 @@ impl App {
         &self,
         listener: TcpListener,
         handlers: Handlers,
+        draining: watch::Receiver<bool>,
         mut stopping: watch::Receiver<bool>,
     ) -> Result<(), Error> {
         let bound = listener.local_addr().map_err(failed)?.ip();
         let store = Arc::clone(&self.ledger.bench().store);
         let check = move || {
-            let store = Arc::clone(&store);
+            let (store, draining) = (Arc::clone(&store), *draining.borrow());
             async move {
+                if draining {
+                    return Err("the server is about to stop".to_owned());
+                }
                 store.ping().await.map_err(|error| {
                     tracing::warn!("not ready: {error}");
                     "the database does not answer; the server's log says why".to_owned()
                 })
             }
         };
-        let router = http::router(check, rpc::facade(handlers, bound));
+        let (ledger, limits) = (Arc::clone(&self.ledger), Arc::clone(&handlers.limits));
+        let read_gauges = move || gauges::read(&ledger, &limits);
+        let router = http::router(check, read_gauges, rpc::facade(handlers, bound));
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await
             .map_err(failed)
+    }
+}
+
+/// How much is taken on.
+fn bounds(config: &Config) -> limit::Bounds {
+    let rate = |per_second, burst| {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Rate { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })
+    };
+    limit::Bounds {
+        max_concurrent: config.max_concurrent,
+        rate: rate(config.rate_limit, config.rate_burst),
+        account_rate: rate(config.user_rate_limit, 0),
     }
 }
 
@@ -242,20 +305,30 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = Routes::builder();
+    let account = AccountServiceServer::from_arc(Arc::clone(&handlers.account));
+    let lab = LabServiceServer::from_arc(Arc::clone(&handlers.lab));
     routes
-        .add_service(AccountServiceServer::from_arc(Arc::clone(&handlers.account)))
-        .add_service(LabServiceServer::from_arc(Arc::clone(&handlers.lab)))
+        .add_service(account.max_decoding_message_size(MESSAGE_MOST))
+        .add_service(lab.max_decoding_message_size(MESSAGE_MOST))
         // Some tools (grpcui, evans) ask the first edition, others only the second.
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .add_service(reflection().build_v1().map_err(failed)?);
     Ok(routes)
 }
 
-async fn serve_grpc(listener: TcpListener, routes: Routes, mut stopping: watch::Receiver<bool>) -> Result<(), Error> {
+async fn serve_grpc(
+    listener: TcpListener,
+    layers: layer::Settings,
+    routes: Routes,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), Error> {
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .layer(InterceptorLayer::new(note_deadline))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
+        .http2_max_header_list_size(HEAD_MOST)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MOST))
+        .layer(layer::stack::<Routes>(layers))
         .add_routes(routes)
         // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
@@ -320,19 +393,35 @@ fn locks(config: &Config) -> Result<Locks, Error> {
         command: config.redis_wait.min(config.lease / 2),
         ..zbl_lock::Settings::new(name, &instance)
     };
-    let single = config.redis_url.as_ref().map(|url| Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let guarded = |name, lock: Result<Lock, zbl_lock::Error>| {
+        lock.map(|lock| GuardedLock { lock, breaker: Breaker::new(name, breaker_settings(config)) })
+    };
+    let single = |url: &RedisUrl| guarded(strategy::SINGLE, Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let single = config.redis_url.as_ref().map(single);
     let urls: Vec<String> = config.redlock_urls.iter().map(|url| url.expose().to_owned()).collect();
-    let redlock = (!urls.is_empty()).then(|| Lock::redlock(&urls, settings(strategy::REDLOCK)));
+    let redlock =
+        (!urls.is_empty()).then(|| guarded(strategy::REDLOCK, Lock::redlock(&urls, settings(strategy::REDLOCK))));
     Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
-    Ok(match &config.database_url {
+    let store: Arc<dyn Store> = match &config.database_url {
         DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
             Arc::new(MysqlStore::open(url, &limits).await?)
         }
-    })
+    };
+    Ok(Arc::new(Circuit::new(store, Breaker::new("database", breaker_settings(config)))))
+}
+
+const fn breaker_settings(config: &Config) -> breaker::Settings {
+    breaker::Settings {
+        window: config.breaker_window,
+        failed_percent: config.breaker_failed,
+        least: config.breaker_least,
+        open: config.breaker_open,
+        probes: config.breaker_probes,
+    }
 }

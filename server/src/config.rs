@@ -31,6 +31,10 @@ use self::{
 
 /// The most connections of one server: beyond it MySQL's default of 151 would turn others away.
 const MOST_CONNECTIONS: u32 = 128;
+/// The most calls at a time: some 20 kB each, so about a gigabyte.
+const MOST_CALLS: u32 = 1 << 16;
+/// The highest rate: more than any machine serves, so a higher one would be no limit.
+const MOST_RATE: u32 = 1_000_000;
 /// The most attempts of one call; with backoff between them, more would outlive any caller's deadline.
 const MOST_ATTEMPTS: u32 = 1000;
 /// The most events retained: about 200 bytes each, so 200 MB.
@@ -73,6 +77,28 @@ pub struct Config {
     pub cache_wait: Duration,
     /// The strategy of requests that name none; the registry decides whether it exists.
     pub strategy: String,
+    /// Calls at a time.
+    pub max_concurrent: u32,
+    /// The longest that a call may go on.
+    pub max_deadline: Duration,
+    /// Calls a second; 0: any number.
+    pub rate_limit: u32,
+    /// Calls at once after a silence; 0: as many as in a second.
+    pub rate_burst: u32,
+    /// Changes a second of one account; 0: any number.
+    pub user_rate_limit: u32,
+    /// How far back a breaker looks.
+    pub breaker_window: Duration,
+    /// How much must have failed for it to open, percent.
+    pub breaker_failed: u32,
+    /// Fewer outcomes than this prove nothing.
+    pub breaker_least: u32,
+    /// How long it stays open.
+    pub breaker_open: Duration,
+    /// How many must succeed before it closes.
+    pub breaker_probes: u32,
+    /// How often journal and balances are compared; zero: never.
+    pub reconcile_every: Duration,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -101,6 +127,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// How long the server goes on serving after it has said that it will stop.
+    pub drain_delay: Duration,
     /// How long calls in flight may take once the server was told to stop.
     pub shutdown_grace: Duration,
 }
@@ -147,6 +175,17 @@ impl Config {
             cache_ttl: read.time(&CACHE_TTL, time(SHORTEST_CACHE_TTL))?,
             cache_wait: read.time(&CACHE_WAIT, time(SHORTEST_WAIT))?,
             strategy: read.value(&STRATEGY, name)?,
+            max_concurrent: read.value(&MAX_CONCURRENT, number(1..=MOST_CALLS))?,
+            max_deadline: read.time(&MAX_DEADLINE, time(SHORTEST_WAIT))?,
+            rate_limit: read.value(&RATE_LIMIT, number(0..=MOST_RATE))?,
+            rate_burst: read.value(&RATE_BURST, number(0..=MOST_RATE))?,
+            user_rate_limit: read.value(&USER_RATE_LIMIT, number(0..=MOST_RATE))?,
+            breaker_window: read.time(&BREAKER_WINDOW, time(SHORTEST_WAIT))?,
+            breaker_failed: read.value(&BREAKER_FAILED, number(1..=100))?,
+            breaker_least: read.value(&BREAKER_LEAST, number(1..=u32::MAX))?,
+            breaker_open: read.time(&BREAKER_OPEN, time(Duration::ZERO))?,
+            breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
+            reconcile_every: read.time(&RECONCILE_EVERY, time(Duration::ZERO))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,
@@ -163,6 +202,7 @@ impl Config {
             lab_token: Some(read.value(&LAB_TOKEN, |text| Ok(Secret(text.to_owned())))?).filter(|s| !s.0.is_empty()),
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
+            drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,
             shutdown_grace: read.time(&SHUTDOWN_GRACE, time(Duration::ZERO))?,
         };
         Ok((config, read.effective))

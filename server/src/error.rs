@@ -1,7 +1,9 @@
 //! The one domain error. Stores report [`crate::store::Error`]; the ledger turns what it cannot cure into this;
 //! `rpc/status.rs` alone turns this into a gRPC status. A failure is logged once, where it is turned into a status.
 
-use crate::account::Refusal;
+use std::time::Duration;
+
+use crate::{account::Refusal, limit::Rate};
 
 /// Why a call did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -20,9 +22,9 @@ pub enum Error {
         /// What the last one met.
         reason: String,
     },
-    /// The caller's deadline passed while the change waited for its turn. This call changed nothing and will not; an earlier
-    /// one under the same id may have.
-    #[error("the deadline passed before the change was begun; it was dropped")]
+    /// The caller's deadline passed before the change was to be committed. This call changed nothing and will not; an
+    /// earlier one under the same id may have.
+    #[error("the deadline passed before the change was committed; it was dropped")]
     Expired,
     /// The strategy needs a server that is not configured. Nothing was changed.
     #[error("strategy {name} is not available: {reason}")]
@@ -35,6 +37,16 @@ pub enum Error {
     /// More work than the bounds allow. Nothing was changed.
     #[error("overloaded: {0}")]
     Overloaded(String),
+    /// More calls a second than are allowed. Nothing was changed.
+    #[error("{of} takes {} a second, and {} at once after a silence; come back in {retry_after:?}", rate.per_second, rate.burst)]
+    RateLimited {
+        /// Whose calls were too many.
+        of: RateOf,
+        /// What is allowed.
+        rate: Rate,
+        /// When there will be room for one.
+        retry_after: Duration,
+    },
     /// A server that is needed cannot be reached, or was lost before anything was committed. Nothing was changed.
     #[error("{backend} is not reachable: {reason}")]
     BackendDown {
@@ -42,6 +54,14 @@ pub enum Error {
         backend: Backend,
         /// What it, or its driver, says.
         reason: String,
+    },
+    /// A server that is needed did not answer of late, and is not asked for a while. Nothing was changed.
+    #[error("{backend} did not answer of late and is not asked now; come back in {retry_after:?}")]
+    CircuitOpen {
+        /// Which one.
+        backend: Backend,
+        /// When it may be asked again.
+        retry_after: Duration,
     },
     /// The request may or may not have been applied; GetDeduction with `resolve` tells.
     #[error("the outcome is unknown: {reason}; ask GetDeduction with resolve=true")]
@@ -60,6 +80,34 @@ pub enum Error {
     /// Something that cannot happen did. The effect is unknown.
     #[error("bug: {0}")]
     Bug(String),
+}
+
+/// What a rate is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateOf {
+    /// All calls of accounts.
+    Server,
+    /// The changes of one account.
+    Account,
+}
+
+impl RateOf {
+    /// Its name in metrics and in QuotaFailure.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Account => "account",
+        }
+    }
+}
+
+impl std::fmt::Display for RateOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Server => "the server",
+            Self::Account => "the account",
+        })
+    }
 }
 
 /// A server that the service needs.

@@ -15,23 +15,29 @@ use axum::{
 use tokio::time::timeout;
 
 use self::envelope::refusal;
-pub use self::metrics::count;
+pub use self::metrics::{begin_to_count, count};
 
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
-/// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` and the
-/// `facade`'s routes;
-/// anything else is a JSON 404.
-pub fn router<C, F>(check: C, facade: Router) -> Router
+/// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` (after
+/// `read_gauges`) and the `facade`'s routes; anything else is a JSON 404.
+pub fn router<C, F, G>(check: C, read_gauges: G, facade: Router) -> Router
 where
+    G: Fn() + Clone + Send + Sync + 'static,
     C: Fn() -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), String>> + Send,
 {
     Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(async move || readiness(check()).await))
-        .route("/metrics", get(metrics::metrics))
+        .route(
+            "/metrics",
+            get(async move || {
+                read_gauges();
+                metrics::metrics().await
+            }),
+        )
         .merge(facade)
         .fallback(async |uri: Uri| refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path())))
         .method_not_allowed_fallback(async || {
@@ -66,7 +72,7 @@ mod tests {
         F: Future<Output = Result<(), String>> + Send,
     {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = router(check, Router::new()).oneshot(request).await.unwrap();
+        let response = router(check, || (), Router::new()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())

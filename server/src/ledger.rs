@@ -25,6 +25,7 @@ use tokio::{
     time,
 };
 
+use self::tries::{Tries, Trying};
 pub use self::{
     accounts::Opened,
     settle::{Fate, Resolve},
@@ -210,8 +211,8 @@ impl Ledger {
     /// The same for a caller who waits until `deadline`.
     ///
     /// # Errors
-    /// Any [`Error`]: [`Error::Expired`] where the deadline found the change waiting for its turn,
-    /// [`Error::OutcomeUnknown`] where it had begun.
+    /// Any [`Error`]: [`Error::Expired`] where the deadline came before the commit, [`Error::OutcomeUnknown`] where it
+    /// came during that.
     pub async fn apply_by(
         self: &Arc<Self>,
         deadline: Option<time::Instant>,
@@ -222,7 +223,7 @@ impl Ledger {
             return Err(Error::Expired);
         }
         let row = strategy.unwrap_or(self.default_strategy);
-        let caller = Caller(Arc::default());
+        let caller = Caller(Arc::new(Claim::until(deadline.map(time::Instant::into_std))));
         let claim = Arc::clone(&caller.0);
         let work = self.detached(move |ledger| async move {
             let work = ledger.run(change, row, claim);
@@ -233,10 +234,10 @@ impl Ledger {
         });
         let Some(deadline) = deadline else { return work.await };
         time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            if caller.0.withdraw() {
+            if caller.0.expire() {
                 return Err(Error::Expired);
             }
-            let reason = "the caller's deadline passed".to_owned();
+            let reason = "the caller's deadline passed during the commit".to_owned();
             Err(Error::OutcomeUnknown { reason, cause: UnknownCause::Deadline })
         })
     }
@@ -301,8 +302,9 @@ impl Ledger {
                 }
                 // Who has given it up meanwhile needs no further attempt.
                 Next::Again(_) if operation.is_withdrawn() => return Err(Error::Expired),
-                Next::Again(_) => tokio::time::sleep(backoff(attempt)).await,
+                Next::Again(_) => operation.reopen(),
             }
+            tokio::time::sleep(backoff(attempt)).await;
         }
         Err(Error::Bug("attempts are not bounded".to_owned()))
     }
@@ -321,12 +323,11 @@ impl Ledger {
             // The database can still tell a repeat of what was applied.
             Failure::LockServerDown(reason) => {
                 let down = Error::BackendDown { backend: Backend::LockServer, reason };
-                // One look; where that fails as well, what is known is that there is no lock.
-                Next::End(match self.repeated(change, Instant::now()).await {
-                    Ok(found) => found.ok_or(down),
-                    Err(refused @ Error::Refused(_)) => Err(refused),
-                    Err(_) => Err(down),
-                })
+                Next::End(self.without_lock(change, down).await)
+            }
+            Failure::LockServerNotAsked { retry_after } => {
+                let refused = Error::CircuitOpen { backend: Backend::LockServer, retry_after };
+                Next::End(self.without_lock(change, refused).await)
             }
             Failure::Store(Store::Contended(reason)) => contended(reason),
             // The transaction went with its link before COMMIT was sent, so it cannot have had an effect.
@@ -349,7 +350,8 @@ impl Ledger {
             let mut looks = 0;
             loop {
                 looks += 1;
-                match self.entry_under_lock(change.user_id, change.request_id, until).await {
+                let tries = Tries::until(Trying::ToSettle, until);
+                match self.entry_under_lock(change.user_id, change.request_id, tries).await {
                     Ok(entry) => return entry,
                     // The time limit around this bounds it.
                     Err(_) => tokio::time::sleep(backoff(looks)).await,
@@ -374,9 +376,19 @@ impl Ledger {
         self.repeated(change, until).await?.ok_or(error)
     }
 
+    /// What is known of a change for which there was no lock to be had. One look: where that fails as well, what is
+    /// known is why there is no lock.
+    async fn without_lock(&self, change: &Change, why: Error) -> Result<Receipt, Error> {
+        match self.repeated(change, Instant::now()).await {
+            Ok(found) => found.ok_or(why),
+            Err(refused @ Error::Refused(_)) => Err(refused),
+            Err(_) => Err(why),
+        }
+    }
+
     /// The receipt of the same request, if it was applied before.
     async fn repeated(&self, change: &Change, until: Instant) -> Result<Option<Receipt>, Error> {
-        let entry = self.entry_under_lock(change.user_id, change.request_id, until).await?;
+        let entry = self.entry_under_lock(change.user_id, change.request_id, Tries::until(Trying::Anew, until)).await?;
         Ok(entry.map(|entry| change.receipt_of(entry)).transpose()?)
     }
 }
@@ -409,6 +421,7 @@ fn backend(error: store::Error) -> Error {
         store::Error::Contended(reason) => Error::Contended { attempts: 1, reason },
         store::Error::Exhausted(reason) => Error::Overloaded(reason),
         store::Error::Lost(reason) | store::Error::Down(reason) => database_down(reason),
+        store::Error::NotAsked { retry_after } => Error::CircuitOpen { backend: Backend::Database, retry_after },
         store::Error::CommitLost(reason) => Error::OutcomeUnknown { reason, cause: UnknownCause::LinkLost },
         store::Error::Duplicate(reason) | store::Error::Unexpected(reason) => Error::Bug(reason),
     }

@@ -8,6 +8,7 @@ mod deduct_stream;
 mod facade;
 mod lab;
 mod status;
+mod tally;
 mod timeline;
 
 pub use self::{
@@ -18,8 +19,7 @@ pub use self::{
 };
 pub(crate) use self::{
     convert::{contender as contender_message, race as race_message, span as span_message},
-    deadline::note_deadline,
-    status::reason,
+    status::{reason, status},
 };
 
 /// The handlers that both ports share: gRPC calls them directly, HTTP in another spelling.
@@ -29,6 +29,12 @@ pub struct Handlers {
     pub account: std::sync::Arc<AccountRpc>,
     /// The lab.
     pub lab: std::sync::Arc<LabRpc>,
+    /// Who may use it.
+    pub lab_access: LabAccess,
+    /// How much is taken on.
+    pub limits: std::sync::Arc<crate::limit::Limits>,
+    /// The longest that a call may go on.
+    pub max_deadline: std::time::Duration,
     /// The timeline.
     pub timeline: std::sync::Arc<crate::timeline::Timeline>,
 }

@@ -2,6 +2,7 @@
 //! speaks its own SQL dialect behind these traits; Diesel, connections and error texts stay inside. No rule about money
 //! lives here, and no retry: a store says precisely what happened.
 
+mod circuit;
 mod filter;
 mod meter;
 pub mod mysql;
@@ -9,12 +10,16 @@ mod schema;
 pub mod sqlite;
 mod statements;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use self::{
+    circuit::Circuit,
     filter::{Filter, FilterState},
     meter::Work,
 };
@@ -136,6 +141,12 @@ pub enum Error {
     /// Every connection was in use for longer than the pool waits.
     #[error("{0}")]
     Exhausted(String),
+    /// Not asked: of late it did not answer.
+    #[error("the circuit breaker is open; it is asked again in {retry_after:?}")]
+    NotAsked {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// Anything else: a statement the database refuses for a reason we did not foresee.
     #[error("{0}")]
     Unexpected(String),
@@ -198,6 +209,12 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// At most `limit` accounts whose ids come after one, in order, without a lock.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>>;
+
     /// What tells this database from every other one that may share a cache.
     ///
     /// # Errors
@@ -216,7 +233,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Any [`Error`] but `Duplicate`; after `Lost` and `CommitLost` it may have been done.
     async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
-        let mut transaction = self.transaction(Isolation::ReadCommitted);
+        let mut transaction = self.transaction(Isolation::ReadCommitted, None);
         let matched = transaction.move_filter(from, to).await?;
         transaction.commit().await.map(|()| matched)
     }
@@ -228,14 +245,19 @@ pub trait Store: Send + Sync + 'static {
     async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>>;
 
     /// A transaction that begins with its first statement, so that an operation held before that statement holds
-    /// neither a connection nor a lock.
-    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction>;
+    /// neither a connection nor a lock. It waits for a connection, and for locks, no longer than `until` (as finely as the
+    /// database counts), nor longer than the store waits anyway.
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction>;
 
     /// The same on one of the [`APART`] connections kept for those who run apart from everybody else, on a thread of their own: a
     /// connection belongs to the thread that it was made on.
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        self.transaction(isolation)
+        self.transaction(isolation, None)
     }
+
+    /// A transaction to learn what became of a commit whose answer was lost: asked for whatever state the database seems
+    /// to be in, because nothing else can tell.
+    fn settlement(&self) -> Box<dyn Transaction>;
 
     /// How its connections are used right now.
     fn pool(&self) -> PoolState;

@@ -26,7 +26,7 @@ use async_trait::async_trait;
 
 pub use self::{
     claim::Claim,
-    lease::{Locks, REDLOCK, SINGLE},
+    lease::{GuardedLock, Locks, REDLOCK, SINGLE},
     operation::{Operation, Workbench},
 };
 use crate::{
@@ -83,6 +83,12 @@ pub enum Failure {
     /// The lock server cannot be reached, or too few of several.
     #[error("{0}")]
     LockServerDown(String),
+    /// Nor is it asked now.
+    #[error("the circuit breaker is open; Redis is asked again in {retry_after:?}")]
+    LockServerNotAsked {
+        /// When it may be.
+        retry_after: Duration,
+    },
     /// Its caller gave it up before it was begun.
     #[error("withdrawn by its caller")]
     Withdrawn,
@@ -105,6 +111,7 @@ impl Failure {
             Self::Store(store::Error::Lost(_) | store::Error::CommitLost(_)) => "LINK_LOST",
             Self::LockServerDown(_) | Self::Store(store::Error::Down(_)) => "BACKEND_DOWN",
             Self::Store(store::Error::Exhausted(_)) => "OVERLOADED",
+            Self::LockServerNotAsked { .. } | Self::Store(store::Error::NotAsked { .. }) => "CIRCUIT_OPEN",
             Self::Store(store::Error::Unexpected(_)) => "UNEXPECTED",
         }
     }

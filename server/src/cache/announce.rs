@@ -11,6 +11,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -154,12 +155,20 @@ impl Store for Announced {
         self.inner.account_ids(after, limit).await
     }
 
-    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        self.announced(self.inner.transaction(isolation), Lane::Shared)
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        self.inner.accounts(after_user_id, limit).await
+    }
+
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        self.announced(self.inner.transaction(isolation, until), Lane::Shared)
     }
 
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
         self.announced(self.inner.transaction_apart(isolation), Lane::Apart)
+    }
+
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.announced(self.inner.settlement(), Lane::Shared)
     }
 
     fn pool(&self) -> PoolState {

@@ -118,6 +118,40 @@ pub(super) const CACHE_WAIT: Setting = Setting::new(
 );
 pub(super) const STRATEGY: Setting =
     Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
+pub(super) const MAX_CONCURRENT: Setting =
+    Setting::new("max_concurrent", "4096", "N", "Calls of accounts at a time; more are answered OVERLOADED at once");
+pub(super) const MAX_DEADLINE: Setting = Setting::new(
+    "max_deadline",
+    "60s",
+    "TIME",
+    "The longest that a call may go on, whatever its caller says; streams may go on, and their items may not",
+);
+pub(super) const RATE_LIMIT: Setting =
+    Setting::new("rate_limit", "0", "N", "Calls of accounts a second, each item of a DeductStream too; 0: any number");
+pub(super) const RATE_BURST: Setting =
+    Setting::new("rate_burst", "0", "N", "How many of them may come at once after a silence; 0: a second's worth");
+pub(super) const USER_RATE_LIMIT: Setting =
+    Setting::new("user_rate_limit", "0", "N", "Changes of one account a second; 0: any number");
+pub(super) const BREAKER_WINDOW: Setting =
+    Setting::new("breaker_window", "10s", "TIME", "How far back the circuit breakers of database and Redis look");
+pub(super) const BREAKER_FAILED: Setting =
+    Setting::new("breaker_failed", "60", "PERCENT", "How much of what they see must have failed for one to open");
+pub(super) const BREAKER_LEAST: Setting =
+    Setting::new("breaker_least", "3", "N", "How many outcomes it must have seen at least");
+pub(super) const BREAKER_OPEN: Setting = Setting::new(
+    "breaker_open",
+    "60s",
+    "TIME",
+    "How long calls are then answered CIRCUIT_OPEN, unless the server is seen alive before",
+);
+pub(super) const BREAKER_PROBES: Setting =
+    Setting::new("breaker_probes", "3", "N", "How many calls are then let in, and must succeed, before all are");
+pub(super) const RECONCILE_EVERY: Setting = Setting::new(
+    "reconcile_every",
+    "1s",
+    "TIME",
+    "How often some of the journal is compared with the balances, for balance_loss_amount in /metrics; 0s: never",
+);
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",
@@ -165,11 +199,17 @@ pub(super) const LOG: Setting =
     Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`");
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
+pub(super) const DRAIN_DELAY: Setting = Setting::new(
+    "drain_delay",
+    "0s",
+    "TIME",
+    "How long to go on serving after SIGINT or SIGTERM, told as NOT_SERVING: what a load balancer takes to notice",
+);
 pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 28] = [
+pub const SETTINGS: [&Setting; 40] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &DATABASE_URL,
@@ -183,6 +223,17 @@ pub const SETTINGS: [&Setting; 28] = [
     &CACHE_TTL,
     &CACHE_WAIT,
     &STRATEGY,
+    &MAX_CONCURRENT,
+    &MAX_DEADLINE,
+    &RATE_LIMIT,
+    &RATE_BURST,
+    &USER_RATE_LIMIT,
+    &BREAKER_WINDOW,
+    &BREAKER_FAILED,
+    &BREAKER_LEAST,
+    &BREAKER_OPEN,
+    &BREAKER_PROBES,
+    &RECONCILE_EVERY,
     &POOL_SIZE,
     &MAX_ATTEMPTS,
     &LOCK_WAIT,
@@ -197,6 +248,7 @@ pub const SETTINGS: [&Setting; 28] = [
     &LAB_TOKEN,
     &LOG,
     &LOG_FORMAT,
+    &DRAIN_DELAY,
     &SHUTDOWN_GRACE,
 ];
 

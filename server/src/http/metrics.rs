@@ -24,13 +24,20 @@ const GATHERED_EVERY: Duration = Duration::from_secs(5);
 static COUNTED: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
 /// Begins to count, if nobody has. What is counted before that is lost.
+pub fn begin_to_count() {
+    counted();
+}
+
 fn counted() -> Option<&'static PrometheusHandle> {
     let begin = || {
         let times = Matcher::Suffix("_seconds".to_owned());
         let recorder =
             PrometheusBuilder::new().set_buckets_for_metric(times, &TIMES).map(|builder| builder.install_recorder());
         match recorder {
-            Ok(Ok(handle)) => Some(handle),
+            Ok(Ok(handle)) => {
+                describe();
+                Some(handle)
+            }
             Ok(Err(error)) | Err(error) => {
                 tracing::warn!("nothing will be counted for /metrics: {error}");
                 None
@@ -39,6 +46,80 @@ fn counted() -> Option<&'static PrometheusHandle> {
     };
     COUNTED.get_or_init(begin).as_ref()
 }
+
+/// What each metric means, for whoever meets it in a query.
+fn describe() {
+    for (name, meaning) in COUNTERS {
+        metrics::describe_counter!(name, meaning);
+    }
+    for (name, meaning) in GAUGES {
+        metrics::describe_gauge!(name, meaning);
+    }
+    for (name, meaning) in HISTOGRAMS {
+        metrics::describe_histogram!(name, meaning);
+    }
+}
+
+const COUNTERS: [(&str, &str); 24] = [
+    ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
+    ("batches_total", "Batches committed."),
+    ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
+    ("breaker_transitions_total", "Changes of a breaker's position."),
+    ("cache_failures_total", "Calls to the cache in Redis that failed, or were not made because one had just failed."),
+    ("cache_filtered_total", "Reads that the filter answered: there is no such account."),
+    (
+        "cache_forgotten_total",
+        "Accounts that were written, could not be told to the cache, and are no longer remembered.",
+    ),
+    ("cache_queries_spared_total", "Misses that shared another's query."),
+    ("cache_requests_total", "Reads of balances, by how they were answered."),
+    ("change_attempts_total", "Attempts at changes, those that failed included."),
+    ("changes_acknowledged_total", "Changes acknowledged, repeats among them."),
+    ("db_commits_total", "Transactions committed."),
+    ("db_rollbacks_total", "Transactions rolled back."),
+    ("db_round_trips_total", "Messages sent to the database and answered."),
+    ("deduct_requests_total", "Deductions answered, by what came of them (OK or the reason) and strategy."),
+    ("grpc_server_handled_total", "Calls that came to their end, by code."),
+    ("grpc_server_started_total", "Calls that arrived."),
+    ("limiter_refused_total", "Calls refused because there were too many, by limit."),
+    ("races_total", "Commits that overwrote another change."),
+    ("reconciliation_entries_total", "Journal entries read to compare journal and balances."),
+    ("reconciliation_failures_total", "Ticks in which journal and balances could not be compared."),
+    ("reconciliation_rounds_total", "Times that every account was compared."),
+    ("redis_lock_leases_lost_total", "Leases that ended while they were held."),
+    ("timeline_events_total", "Events recorded in the timeline."),
+];
+
+const GAUGES: [(&str, &str); 14] = [
+    ("balance_loss_accounts", "Accounts whose balance is off their journal."),
+    (
+        "balance_loss_amount",
+        "Money gone, in units of the currency: by how much balances are off their journals since the last OPEN or RESET.",
+    ),
+    ("batch_largest_changes", "The most changes of a batch so far."),
+    ("batch_waiting_changes", "Changes that wait for a batch."),
+    ("breaker_position", "What a breaker lets through: 0 everything (closed), 1 probes (half open), 2 nothing (open)."),
+    ("build_info", "Always 1; the version and the store are its labels."),
+    ("cache_owed_accounts", "Accounts that were written and are still to be told to the cache."),
+    ("changes_in_flight", "Changes running or waiting."),
+    ("db_pool_connections", "Database connections: the most there may be, open, in use."),
+    ("db_pool_waiting", "Callers waiting for a database connection."),
+    ("limiter_calls", "Calls of accounts under way."),
+    ("limiter_calls_max", "The most there may be; more are answered OVERLOADED."),
+    ("limiter_tokens", "Calls left of the rate when one was last counted."),
+    ("timeline_events_retained", "Events in the timeline's ring."),
+];
+
+const HISTOGRAMS: [(&str, &str); 5] = [
+    ("deduct_duration_seconds", "How long deductions took, as their callers see it."),
+    ("grpc_server_handling_seconds", "How long calls took, from their head to the last of their answer."),
+    (
+        "lock_wait_duration_seconds",
+        "How long changes waited for what their strategy keeps outside the database: a mutex, a batch, a lock in Redis.",
+    ),
+    ("redis_lock_hold_duration_seconds", "How long leases of a lock in Redis were held."),
+    ("redis_lock_wait_duration_seconds", "How long callers waited for a lock in Redis."),
+];
 
 /// Counts, and keeps what is measured from piling up, for as long as it is polled.
 pub async fn count() {

@@ -4,12 +4,15 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use uuid::Uuid;
 
-use super::{Ledger, backend, tries::Tries};
+use super::{
+    Ledger, backend,
+    tries::{Tries, Trying},
+};
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     cache::{Admission, Freshness, Served},
     error::Error,
-    store::{self, Isolation, RowLock, Transaction},
+    store::{self, RowLock, Transaction},
 };
 
 /// Ids the server picks lie in this range: twelve digits, so that they are easy to tell from hand-made ones, and exact
@@ -108,11 +111,11 @@ impl Ledger {
     }
 
     async fn set(&self, setting: Setting, user_id: i64, balance: Money, request_id: Uuid) -> Result<Opened, Error> {
-        let mut tries = Tries::until(Instant::now() + self.limits.operation_timeout);
+        let mut tries = Tries::until(Trying::Anew, Instant::now() + self.limits.operation_timeout);
         // Of all tries together: one whose commit was lost may be the one that a later one finds.
         let mut admission = Admission::Known;
         let result = loop {
-            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+            let mut transaction = tries.transaction(&*self.bench.store);
             let failure = match self.write(&mut *transaction, setting, user_id, balance, request_id).await {
                 Ok((set, admitted)) => {
                     admission = admission.and(admitted);

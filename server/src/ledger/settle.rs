@@ -4,11 +4,14 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Ledger, tries::Tries};
+use super::{
+    Ledger,
+    tries::{Tries, Trying},
+};
 use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
-    store::{self, Isolation, RowLock, Transaction},
+    store::{self, RowLock, Transaction},
 };
 
 /// What became of a request.
@@ -46,8 +49,8 @@ impl Ledger {
             Resolve::Look => self.look(user_id, request_id).await?,
             Resolve::Finally => {
                 self.detached(move |ledger| async move {
-                    let until = Instant::now() + ledger.limits.operation_timeout;
-                    ledger.settle(user_id, request_id, IfAbsent::Void, until).await
+                    let tries = Tries::until(Trying::Anew, Instant::now() + ledger.limits.operation_timeout);
+                    ledger.settle(user_id, request_id, IfAbsent::Void, tries).await
                 })
                 .await?
             }
@@ -76,9 +79,9 @@ impl Ledger {
         &self,
         user_id: i64,
         request_id: Uuid,
-        until: Instant,
+        tries: Tries,
     ) -> Result<Option<Entry>, Error> {
-        match self.settle(user_id, request_id, IfAbsent::Report, until).await {
+        match self.settle(user_id, request_id, IfAbsent::Report, tries).await {
             Ok(Looked::Found(entry)) => Ok(Some(*entry)),
             Ok(Looked::Absent | Looked::Voided) | Err(Error::Refused(Refusal::AccountNotFound { .. })) => Ok(None),
             Err(error) => Err(error),
@@ -90,11 +93,10 @@ impl Ledger {
         user_id: i64,
         request_id: Uuid,
         if_absent: IfAbsent,
-        until: Instant,
+        mut tries: Tries,
     ) -> Result<Looked, Error> {
-        let mut tries = Tries::until(until);
         loop {
-            let mut transaction = self.bench.store.transaction(Isolation::ReadCommitted);
+            let mut transaction = tries.transaction(&*self.bench.store);
             let failure = match look_or_void(&mut *transaction, user_id, request_id, if_absent).await {
                 Ok(Some(Looked::Voided)) => match transaction.commit().await {
                     Ok(()) => return Ok(Looked::Voided),

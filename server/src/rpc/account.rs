@@ -14,36 +14,47 @@ use zbl_proto::{
 use super::{
     convert,
     deadline::{answer_by, within},
-    deduct_stream,
+    deduct_stream::{self, Desk},
     status::status,
+    tally,
     timeline::Watch,
 };
 use crate::{
     account::{Direction, Receipt, Refusal},
     cache::{Freshness, Served},
     error::Error,
+    layer::Deadline,
     ledger::{Fate, Ledger, Resolve},
+    limit::Limits,
 };
 
 /// The service.
 pub struct AccountRpc {
     ledger: Arc<Ledger>,
+    limits: Arc<Limits>,
     watch: Watch,
 }
 
 impl AccountRpc {
     /// The service over a ledger, with the timeline's streams served by `watch`.
-    pub const fn new(ledger: Arc<Ledger>, watch: Watch) -> Self {
-        Self { ledger, watch }
+    pub const fn new(ledger: Arc<Ledger>, limits: Arc<Limits>, watch: Watch) -> Self {
+        Self { ledger, limits, watch }
     }
 
     async fn apply(&self, request: &Request<impl Sized>, order: Order<'_>) -> Result<Receipt, Status> {
         let work = async {
             let change = convert::change(order.user_id, order.direction, order.amount, order.request_id)?;
             let strategy = convert::strategy(order.strategy)?;
+            // Only changes: what one account can keep others waiting by is its row, and reads take no lock. Nor may
+            // whoever asks what became of a change be refused.
+            self.limits.change_of(change.user_id).await?;
             self.ledger.apply_by(answer_by(request.extensions()), change, strategy).await
         };
-        work.await.map_err(|error| status(&error))
+        let applied = match order.direction {
+            Direction::Deduct => tally::deduction(convert::counted_as(order.strategy, &self.ledger), work).await,
+            Direction::Deposit => work.await,
+        };
+        applied.map_err(|error| status(&error))
     }
 }
 
@@ -108,10 +119,12 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<Streaming<v1::DeductStreamRequest>>,
     ) -> Result<Response<Self::DeductStreamStream>, Status> {
-        let deadline = answer_by(request.extensions());
-        let (ledger, stopping) = (Arc::clone(&self.ledger), self.watch.stopping.clone());
-        let answers = deduct_stream::answer(ledger, request.into_inner(), deadline, stopping);
-        Ok(Response::new(answers))
+        let desk = Desk {
+            ledger: Arc::clone(&self.ledger),
+            limits: Arc::clone(&self.limits),
+            deadline: Deadline::of(request.extensions()),
+        };
+        Ok(Response::new(desk.answer(request.into_inner(), self.watch.stopping.clone())))
     }
 
     async fn deposit(&self, request: Request<v1::DepositRequest>) -> Result<Response<v1::DepositResponse>, Status> {

@@ -8,6 +8,7 @@ use zbl_proto::v1;
 use crate::{
     account::{self, Change, Direction, Entry, EntryKind, Money, Receipt},
     error::{Invalid, InvalidReason},
+    ledger::Ledger,
     store::PoolState,
     strategy::{self, Guarantee, Row},
     timeline::{Contender, Noted, Phase, Race, Span, Timeline},
@@ -83,6 +84,11 @@ pub(super) fn strategy(name: &str) -> Result<Option<&'static Row>, Invalid> {
         reason: InvalidReason::UnknownStrategy,
         description: unknown.to_string(),
     })
+}
+
+/// The strategy that a request is counted under; `None` for one that does not exist.
+pub(super) fn counted_as(name: &str, ledger: &Ledger) -> Option<&'static Row> {
+    strategy(name).ok().map(|row| row.unwrap_or_else(|| ledger.default_strategy()))
 }
 
 /// The change that a Deduct or Deposit asks for.

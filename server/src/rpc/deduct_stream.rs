@@ -1,18 +1,31 @@
 //! `DeductStream`: many deductions in, an answer for each out. Each item goes the way a Deduct of its own would; what it
 //! spares is the cost of a call.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use futures::{Stream, StreamExt};
-use tokio::{sync::watch, time::Instant};
+use futures::{Stream, StreamExt, future, stream};
+use tokio::sync::watch;
 use tonic::{Status, Streaming};
 use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 
 use super::{
     convert,
-    status::{code_and_reason, log, told},
+    status::{code_and_reason, log, status, told},
+    tally,
 };
-use crate::{account::Direction, account::Receipt, error::Error, ledger::Ledger};
+use crate::{
+    account::{Direction, Receipt},
+    error::Error,
+    layer::Deadline,
+    ledger::Ledger,
+    limit::Limits,
+};
 
 /// The answers of one stream.
 pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::DeductStreamResponse, Status>> + Send>>;
@@ -21,41 +34,62 @@ pub type Answers = Pin<Box<dyn Stream<Item = Result<v1::DeductStreamResponse, St
 /// HTTP/2's flow control holds the caller.
 const AT_A_TIME: usize = 1024;
 
-/// Answers items as they end, each as a Deduct with the stream's deadline would be. A server that is to stop reads no further and answers what it has.
-pub(super) fn answer(
-    ledger: Arc<Ledger>,
-    items: Streaming<v1::DeductStreamRequest>,
-    deadline: Option<Instant>,
-    mut stopping: watch::Receiver<bool>,
-) -> Answers {
-    let stopped = async move {
-        let _ = stopping.wait_for(|stopping| *stopping).await;
-    };
-    let answers = items.take_until(stopped).map(move |item| {
-        let ledger = Arc::clone(&ledger);
-        async move { Ok(one(&ledger, deadline, item?.deduct.unwrap_or_default()).await) }
-    });
-    Box::pin(answers.buffer_unordered(AT_A_TIME))
+/// Where the items of one stream are served.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) limits: Arc<Limits>,
+    /// The stream's; each item is answered within it as a Deduct of its own would be.
+    pub(super) deadline: Option<Deadline>,
 }
 
-async fn one(ledger: &Arc<Ledger>, deadline: Option<Instant>, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {
-    let applied = apply(ledger, deadline, &deduct).await;
-    let replayed = applied.as_ref().is_ok_and(Receipt::is_replay);
-    let outcome = match applied {
-        Ok(receipt) => Outcome::Receipt(convert::deduct_response(receipt)),
-        Err(error) => {
-            log(&error);
-            let (code, reason) = code_and_reason(&error);
-            let reason = reason.as_str().to_owned();
-            Outcome::Error(v1::DeductError { code: code.into(), reason, message: told(&error) })
-        }
-    };
-    v1::DeductStreamResponse { request_id: deduct.request_id, outcome: Some(outcome), replayed }
-}
+impl Desk {
+    /// Answers items as they end. A server that is to stop reads no further, answers what it has, and says so: what has no
+    /// answer then was not begun.
+    pub(super) fn answer(
+        self,
+        items: Streaming<v1::DeductStreamRequest>,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Answers {
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = Arc::clone(&cut);
+        let stopped = async move {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+            cut.store(true, Ordering::Relaxed);
+        };
+        let end = async move { is_cut.load(Ordering::Relaxed).then(|| Err(status(&Error::Stopping))) };
+        let answers = items.take_until(stopped).map(move |item| {
+            let desk = self.clone();
+            async move { Ok(desk.one(item?.deduct.unwrap_or_default()).await) }
+        });
+        let end = stream::once(end).filter_map(future::ready);
+        Box::pin(answers.buffer_unordered(AT_A_TIME).chain(end))
+    }
 
-async fn apply(ledger: &Arc<Ledger>, deadline: Option<Instant>, deduct: &v1::DeductRequest) -> Result<Receipt, Error> {
-    // One that the server made could not be told to the caller's item.
-    convert::given_request_id(&deduct.request_id)?;
-    let change = convert::change(deduct.user_id, Direction::Deduct, &deduct.amount, &deduct.request_id)?;
-    ledger.apply_by(deadline, change, convert::strategy(&deduct.strategy)?).await
+    async fn one(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {
+        let applied = tally::deduction(convert::counted_as(&deduct.strategy, &self.ledger), self.apply(&deduct)).await;
+        let replayed = applied.as_ref().is_ok_and(Receipt::is_replay);
+        let outcome = match applied {
+            Ok(receipt) => Outcome::Receipt(convert::deduct_response(receipt)),
+            Err(error) => {
+                log(&error);
+                let (code, reason) = code_and_reason(&error);
+                let reason = reason.as_str().to_owned();
+                Outcome::Error(v1::DeductError { code: code.into(), reason, message: told(&error) })
+            }
+        };
+        v1::DeductStreamResponse { request_id: deduct.request_id, outcome: Some(outcome), replayed }
+    }
+
+    async fn apply(&self, deduct: &v1::DeductRequest) -> Result<Receipt, Error> {
+        // An item costs what a call costs, and the stream has passed the layers only once.
+        self.limits.call()?;
+        let answer_by = self.deadline.map(Deadline::of_item);
+        // One that the server made could not be told to the caller's item.
+        convert::given_request_id(&deduct.request_id)?;
+        let change = convert::change(deduct.user_id, Direction::Deduct, &deduct.amount, &deduct.request_id)?;
+        let strategy = convert::strategy(&deduct.strategy)?;
+        self.limits.change_of(change.user_id).await?;
+        self.ledger.apply_by(answer_by, change, strategy).await
+    }
 }

@@ -1,5 +1,6 @@
 //! The JSON facade for those who use curl. It is a second spelling of the gRPC calls, not a second service: each request
-//! becomes the contract's message and goes through the same handler, so checks and errors are the same.
+//! becomes the contract's message and goes through the same handler, so checks and errors are the same; and so are the
+//! limits, which gRPC meets in its layers.
 //!
 //! Amounts may be JSON strings or numbers; a number is taken by its digits, never through a float. Balances are answered
 //! as numbers with two decimals.
@@ -9,7 +10,7 @@ mod swimlane;
 use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -25,8 +26,11 @@ use zbl_proto::{
     v1::{self, account_service_server::AccountService, lab_service_server::LabService},
 };
 
-use super::Handlers;
-use crate::http::envelope::{ok, refusal};
+use super::{Handlers, status};
+use crate::{
+    http::envelope::{ok, refusal},
+    layer::Deadline,
+};
 
 /// The largest body: a deduction is some 200 bytes, and nobody has a reason to send more.
 const BODY_MOST: usize = 16 * 1024;
@@ -61,6 +65,7 @@ pub fn router(handlers: Handlers, bound: IpAddr) -> Router {
     Router::new()
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
+        .route_layer(middleware::from_fn_with_state(handlers.clone(), limited))
         .route("/api/swimlane", get(swimlane))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
@@ -83,7 +88,32 @@ async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, 
     next.run(request).await
 }
 
-async fn deduct(State(handlers): State<Handlers>, body: Result<Json<DeductBody>, JsonRejection>) -> Response {
+/// What the layers of gRPC do about load and time.
+async fn limited(State(handlers): State<Handlers>, mut request: axum::extract::Request, next: Next) -> Response {
+    request.extensions_mut().insert(Deadline::new(None, handlers.max_deadline));
+    let room = handlers.limits.enter().and_then(|room| handlers.limits.call().map(|()| room));
+    match room {
+        Ok(room) => {
+            let answer = next.run(request).await;
+            drop(room);
+            answer
+        }
+        Err(error) => failed(&status(&error)),
+    }
+}
+
+/// The contract's message as a call, with the deadline that this one got.
+fn call<T>(message: T, deadline: Deadline) -> Request<T> {
+    let mut call = Request::new(message);
+    call.extensions_mut().insert(deadline);
+    call
+}
+
+async fn deduct(
+    State(handlers): State<Handlers>,
+    Extension(deadline): Extension<Deadline>,
+    body: Result<Json<DeductBody>, JsonRejection>,
+) -> Response {
     let Json(body) = match body {
         Ok(body) => body,
         Err(rejection) => return rejected(&rejection),
@@ -94,7 +124,7 @@ async fn deduct(State(handlers): State<Handlers>, body: Result<Json<DeductBody>,
         request_id: body.request_id,
         strategy: body.strategy,
     };
-    match handlers.account.deduct(Request::new(message)).await {
+    match handlers.account.deduct(call(message, deadline)).await {
         Ok(response) => {
             let receipt = response.into_inner();
             let told = [("request_id", receipt.request_id), ("strategy", receipt.strategy)];
@@ -119,6 +149,7 @@ struct BalanceQuery {
 
 async fn balance(
     State(handlers): State<Handlers>,
+    Extension(deadline): Extension<Deadline>,
     Path(user_id): Path<String>,
     query: Result<Query<BalanceQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
@@ -130,7 +161,7 @@ async fn balance(
         let message = format!("`{user_id}` is not a user id: a positive whole number");
         return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), &message);
     };
-    match handlers.account.get_balance(Request::new(v1::GetBalanceRequest { user_id, consistent })).await {
+    match handlers.account.get_balance(call(v1::GetBalanceRequest { user_id, consistent }, deadline)).await {
         Ok(response) => {
             let (metadata, message, _) = response.into_parts();
             let v1::GetBalanceResponse { user_id, balance, version } = message;
@@ -166,9 +197,10 @@ async fn clear(State(handlers): State<Handlers>, headers: HeaderMap) -> Response
         return content_type("a content type that no form can send");
     }
     // The lab's own door: a token, where one is asked for, is in the same header.
-    let mut request = Request::new(v1::ClearTimelineRequest {});
-    *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
-    match handlers.lab.clear_timeline(request).await {
+    if let Err(error) = handlers.lab_access.check(&headers) {
+        return failed(&status(&error));
+    }
+    match handlers.lab.clear_timeline(Request::new(v1::ClearTimelineRequest {})).await {
         Ok(response) => ok(&BTreeMap::from([("cleared", response.into_inner().cleared)])),
         Err(status) => failed(&status),
     }
@@ -217,7 +249,15 @@ fn failed(status: &Status) -> Response {
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let reason = status.get_details_error_info().map_or_else(|| "UNKNOWN".to_owned(), |info| info.reason);
-    refusal(http, &reason, status.message())
+    let mut answer = refusal(http, &reason, status.message());
+    // What a limit says of itself is said in HTTP's own words already.
+    let limits = status.metadata().clone().into_headers();
+    answer.headers_mut().extend(limits.into_iter().filter(|(name, _)| name.as_ref().is_some_and(is_of_limits)));
+    answer
+}
+
+fn is_of_limits(name: &header::HeaderName) -> bool {
+    *name == header::RETRY_AFTER || name.as_str().starts_with("ratelimit-")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `LabService`: what the lab may do and production must not. Every call asks [`LabAccess`] first.
+//! `LabService`: what the lab may do and production must not. [`LabAccess`] says who may; both ports ask it
+//! before they come here.
 
 mod access;
 mod attack;
@@ -29,7 +30,6 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// The service.
 pub struct LabRpc {
     lab: Arc<Lab>,
-    access: LabAccess,
 }
 
 /// What the lab's calls work with.
@@ -75,14 +75,9 @@ impl Lab {
 }
 
 impl LabRpc {
-    /// The lab, for those whom `access` lets in.
-    pub fn new(lab: Lab, access: LabAccess) -> Self {
-        Self { lab: Arc::new(lab), access }
-    }
-
-    fn enter(&self, request: &Request<impl Sized>) -> Result<&Arc<Lab>, Status> {
-        self.access.check(request.metadata()).map_err(|error| status(&error))?;
-        Ok(&self.lab)
+    /// The lab. Whoever comes here has been let in by [`LabAccess`].
+    pub fn new(lab: Lab) -> Self {
+        Self { lab: Arc::new(lab) }
     }
 }
 
@@ -92,7 +87,7 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::ResetAccountRequest>,
     ) -> Result<Response<v1::ResetAccountResponse>, Status> {
-        let lab = self.enter(&request)?;
+        let lab = &self.lab;
         let message = request.get_ref();
         let work = async {
             let user_id = convert::user_id(message.user_id)?;
@@ -116,7 +111,7 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::HoldOperationRequest>,
     ) -> Result<Response<Self::HoldOperationStream>, Status> {
-        let lab = self.enter(&request)?;
+        let lab = &self.lab;
         let events = hold::start(lab, request.get_ref()).map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(events)))
     }
@@ -127,7 +122,7 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::RunAttackRequest>,
     ) -> Result<Response<Self::RunAttackStream>, Status> {
-        let lab = self.enter(&request)?;
+        let lab = &self.lab;
         let steps = attack::start(lab, request.get_ref()).map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(steps)))
     }
@@ -138,7 +133,7 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::RunScheduleRequest>,
     ) -> Result<Response<Self::RunScheduleStream>, Status> {
-        let lab = self.enter(&request)?;
+        let lab = &self.lab;
         let events = schedule::start(lab, request.get_ref()).map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(events)))
     }
@@ -147,24 +142,21 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::AdvanceScheduleRequest>,
     ) -> Result<Response<v1::AdvanceScheduleResponse>, Status> {
-        let lab = self.enter(&request)?;
+        let lab = &self.lab;
         let step = lab.schedules.advance(request.get_ref()).await.map_err(|error| status(&error))?;
         Ok(Response::new(v1::AdvanceScheduleResponse { step: Some(step) }))
     }
 
     async fn clear_timeline(
         &self,
-        request: Request<v1::ClearTimelineRequest>,
+        _: Request<v1::ClearTimelineRequest>,
     ) -> Result<Response<v1::ClearTimelineResponse>, Status> {
-        let cleared = self.enter(&request)?.ledger.bench().timeline.clear();
+        let cleared = self.lab.ledger.bench().timeline.clear();
         Ok(Response::new(v1::ClearTimelineResponse { cleared: cleared.try_into().unwrap_or(i64::MAX) }))
     }
 
-    async fn get_status(
-        &self,
-        request: Request<v1::GetStatusRequest>,
-    ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let lab = self.enter(&request)?;
+    async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let lab = &self.lab;
         Ok(Response::new(v1::GetStatusResponse { status: Some(lab.snapshot()) }))
     }
 
@@ -174,16 +166,17 @@ impl LabService for LabRpc {
         &self,
         request: Request<v1::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        let lab = Arc::clone(self.enter(&request)?);
+        let lab = Arc::clone(&self.lab);
         let interval = convert::interval(request.get_ref().interval.as_ref()).map_err(|error| status(&error.into()))?;
-        let statuses = stream::unfold((lab, Duration::ZERO), move |(lab, wait)| async move {
+        let statuses = stream::unfold(Some((lab, Duration::ZERO)), move |watching| async move {
+            let (lab, wait) = watching?;
             let mut stopping = lab.stopping.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {
                     let message = v1::WatchStatusResponse { status: Some(lab.snapshot()) };
-                    Some((Ok(message), (lab, interval)))
+                    Some((Ok(message), Some((lab, interval))))
                 }
-                _ = stopping.wait_for(|stopping| *stopping) => None,
+                _ = stopping.wait_for(|stopping| *stopping) => Some((Err(status(&Error::Stopping)), None)),
             }
         });
         Ok(Response::new(Box::pin(statuses)))

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
 use tonic_types::{ErrorDetails, StatusExt};
 use zbl_proto::{ERROR_DOMAIN, Reason};
 
@@ -31,7 +31,7 @@ pub(super) fn log(error: &Error) {
 }
 
 /// The status of an error, which is logged with it.
-pub(super) fn status(error: &Error) -> Status {
+pub(crate) fn status(error: &Error) -> Status {
     log(error);
     let (code, reason) = code_and_reason(error);
     let reason = reason.as_str();
@@ -47,9 +47,30 @@ pub(super) fn status(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_OVERLOADED));
             details.add_quota_failure_violation("server", description);
         }
+        Error::CircuitOpen { retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+        }
+        Error::RateLimited { of, retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation(of.name(), told(error));
+        }
         _ => {}
     }
-    Status::with_error_details(code, told(error), details)
+    Status::with_error_details_and_metadata(code, told(error), details, headers(error))
+}
+
+/// What HTTP says of limits, for whoever reads no details.
+fn headers(error: &Error) -> MetadataMap {
+    let mut headers = MetadataMap::new();
+    if let Error::RateLimited { rate, retry_after, .. } = error {
+        // Whole seconds, rounded up: whoever waits so long is let in.
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        headers.insert("ratelimit-limit", rate.per_second.get().into());
+        headers.insert("ratelimit-remaining", 0.into());
+        headers.insert("ratelimit-reset", seconds.into());
+        headers.insert("retry-after", seconds.into());
+    }
+    headers
 }
 
 /// What the caller is told in words. A backend's own words name hosts, users and statements: they stay in the log.
@@ -96,6 +117,8 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::Expired => (Code::DeadlineExceeded, Reason::Expired),
         Error::StrategyUnavailable { .. } => (Code::FailedPrecondition, Reason::StrategyUnavailable),
         Error::Overloaded(_) => (Code::ResourceExhausted, Reason::Overloaded),
+        Error::RateLimited { .. } => (Code::ResourceExhausted, Reason::RateLimited),
+        Error::CircuitOpen { .. } => (Code::Unavailable, Reason::CircuitOpen),
         Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
         Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
@@ -124,8 +147,11 @@ fn metadata(error: &Error) -> HashMap<String, String> {
                 vec![("request_id", request_id.to_string()), ("journaled", journaled)]
             }
         },
-        Error::BackendDown { backend, .. } => vec![("backend", backend.name().to_owned())],
+        Error::BackendDown { backend, .. } | Error::CircuitOpen { backend, .. } => {
+            vec![("backend", backend.name().to_owned())]
+        }
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
+        Error::RateLimited { of, .. } => vec![("limit", of.name().to_owned())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
         Error::Expired
         | Error::Overloaded(_)

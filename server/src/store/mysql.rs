@@ -7,7 +7,7 @@ mod pool;
 mod text;
 mod transaction;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryableByName, sql_types::Text};
@@ -101,7 +101,7 @@ impl MysqlStore {
     }
 
     async fn count(&self, sql: &str) -> Result<u64> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(diesel::sql_query(sql).get_result::<Scalar>(lease.connection()?)).await;
         self.ended(lease, row)?.value.parse().map_err(|error| Error::Unexpected(format!("{sql}: {error}")))
     }
@@ -109,7 +109,7 @@ impl MysqlStore {
     /// The transactions that wait for a lock in our database, as MariaDB's engine tells it: the one place where it says
     /// for what. `None` without the privilege to ask (PROCESS).
     async fn waits_in_status(&self) -> Result<Option<u64>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let asked = diesel::sql_query("SHOW ENGINE INNODB STATUS").get_result::<EngineStatus>(lease.connection()?);
         match self.wire.answered(asked).await {
             Err(error) if error.to_string().contains("Access denied") => {
@@ -166,13 +166,13 @@ impl Store for MysqlStore {
     }
 
     async fn read(&self, user_id: i64) -> Result<Option<State>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::state_of(user_id).first(lease.connection()?)).await.optional();
         Ok(self.ended(lease, row)?.map(statements::state))
     }
 
     async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         // X, released at once: each of the two is a transaction.
         let claimed = self.wire.answered(statements::claim!(user_id, token).execute(lease.connection()?)).await;
         let claimed = match claimed {
@@ -186,13 +186,13 @@ impl Store for MysqlStore {
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         let id = request_id.as_bytes().to_vec();
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::entry_of(user_id, id).first(lease.connection()?)).await.optional();
         self.ended(lease, row)?.map(statements::entry).transpose()
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let rows = self
             .wire
             .answered(statements::entries_after(user_id, after_version, limit).load(lease.connection()?))
@@ -201,19 +201,19 @@ impl Store for MysqlStore {
     }
 
     async fn keyspace(&self) -> Result<String> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::keyspace().first(lease.connection()?)).await;
         self.ended(lease, row)
     }
 
     async fn filter(&self) -> Result<Filter> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::filter().first(lease.connection()?)).await;
         Filter::from_row(self.ended(lease, row)?)
     }
 
     async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let briefly = self.wire.answered(lease.connection()?.batch_execute(text::WAIT_BRIEFLY)).await;
         briefly.map_err(|error| classify(&error))?;
         // X, released at once: it is a transaction.
@@ -228,17 +228,27 @@ impl Store for MysqlStore {
     }
 
     async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let rows = self.wire.answered(statements::account_ids(after, limit).load(lease.connection()?)).await;
         self.ended(lease, rows)
     }
 
-    fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation))
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        let mut lease = self.pool.lease(None).await?;
+        let rows = self.wire.answered(statements::accounts_after(after_user_id, limit).load(lease.connection()?)).await;
+        Ok(self.ended(lease, rows)?.into_iter().map(statements::account).collect())
+    }
+
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation, until))
     }
 
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation))
+        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation, None))
+    }
+
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.transaction(Isolation::ReadCommitted, None)
     }
 
     fn pool(&self) -> PoolState {
@@ -283,7 +293,7 @@ impl Store for MysqlStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        let mut lease = self.pool.lease().await?;
+        let mut lease = self.pool.lease(None).await?;
         let answer = self.wire.answered(lease.connection()?.batch_execute("DO 0")).await;
         self.ended(lease, answer)
     }

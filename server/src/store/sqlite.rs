@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -81,8 +81,8 @@ impl SqliteStore {
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
     }
 
-    fn begin_with_first_statement(&self) -> SqliteTransaction {
-        SqliteTransaction::new(&self.writer, &self.waiting, &self.meter, self.lock_wait)
+    fn begin_with_first_statement(&self, until: Option<Instant>) -> SqliteTransaction {
+        SqliteTransaction::new(&self.writer, &self.waiting, &self.meter, self.lock_wait, until)
     }
 
     /// Runs a read on a connection of its own.
@@ -150,7 +150,7 @@ impl Store for SqliteStore {
     }
 
     async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut transaction = self.begin_with_first_statement();
+        let mut transaction = self.begin_with_first_statement(None);
         let read = transaction.run(move |c| {
             let claimed = statements::claim!(user_id, token).execute(c)?;
             let row = statements::fenced_state_of(user_id).first(c).optional()?;
@@ -184,8 +184,17 @@ impl Store for SqliteStore {
         self.reading(move |c| statements::account_ids(after, limit).load(c)).await
     }
 
-    fn transaction(&self, _: Isolation) -> Box<dyn Transaction> {
-        Box::new(self.begin_with_first_statement())
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        let rows = self.reading(move |c| statements::accounts_after(after_user_id, limit).load(c)).await?;
+        Ok(rows.into_iter().map(statements::account).collect())
+    }
+
+    fn transaction(&self, _: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        Box::new(self.begin_with_first_statement(until))
+    }
+
+    fn settlement(&self) -> Box<dyn Transaction> {
+        self.transaction(Isolation::ReadCommitted, None)
     }
 
     fn pool(&self) -> PoolState {

@@ -214,6 +214,16 @@ pub(super) fn entries_after(user_id: i64, after_version: i64, limit: i64) -> _ {
         .limit(limit)
 }
 
+/// A page of the accounts. Takes no lock.
+#[auto_type]
+pub(super) fn accounts_after(after_user_id: i64, limit: i64) -> _ {
+    accounts::table
+        .select((accounts::user_id, accounts::balance, accounts::version))
+        .filter(accounts::user_id.gt(after_user_id))
+        .order(accounts::user_id.asc())
+        .limit(limit)
+}
+
 /// The row of a new account.
 #[derive(Insertable)]
 #[diesel(table_name = accounts)]
@@ -261,6 +271,10 @@ impl From<&NewEntry> for NewEntryRow {
 
 pub(super) fn state(row: StateRow) -> State {
     State { balance: row.0.0, version: row.1 }
+}
+
+pub(super) fn account((user_id, balance, version): (i64, Stored, i64)) -> (i64, State) {
+    (user_id, state((balance, version)))
 }
 
 pub(super) fn fenced_read(claimed: usize, (fence, balance, version): FencedRow) -> super::FencedRead {

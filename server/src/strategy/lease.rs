@@ -1,11 +1,17 @@
 //! What the strategies that lock in Redis share: the locks, and what a lease is to an attempt. The lock itself, its
 //! renewal and its limits are `zbl-lock`'s.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use zbl_lock::{Error as LockError, Lease, Lock, Owner};
 
 use super::{Failure, Guard, Held, Operation, operation::Observed};
-use crate::{store, timeline::Phase};
+use crate::{
+    breaker::{Breaker, Refused},
+    store,
+    timeline::Phase,
+};
 
 /// The name of the lock on one Redis.
 pub const SINGLE: &str = "redis_lock";
@@ -14,22 +20,45 @@ pub const SINGLE: &str = "redis_lock";
 pub const REDLOCK: &str = "redlock";
 
 /// The locks that are configured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Locks {
     /// On one Redis.
-    pub single: Option<Lock>,
+    pub single: Option<GuardedLock>,
     /// On several that know nothing of each other.
-    pub redlock: Option<Lock>,
+    pub redlock: Option<GuardedLock>,
+}
+
+/// A lock, taken only where its servers answer: the one place where a breaker stands before Redis.
+#[derive(Clone)]
+pub struct GuardedLock {
+    /// The lock.
+    pub lock: Lock,
+    /// What keeps callers from waiting for servers that are down.
+    pub breaker: Arc<Breaker>,
+}
+
+impl GuardedLock {
+    async fn acquire(&self, key: &str, owner: &Owner) -> Result<Lease, Failure> {
+        let leave =
+            self.breaker.enter().map_err(|Refused { retry_after }| Failure::LockServerNotAsked { retry_after })?;
+        let acquired = self.lock.acquire(key, owner).await;
+        match acquired {
+            Err(LockError::Down(_)) => leave.failed(),
+            // Somebody else has it, or had it for too long: Redis said so.
+            _ => leave.succeeded(),
+        }
+        acquired.map_err(failure)
+    }
 }
 
 impl Locks {
     /// The lock on one Redis, or what is missing.
-    pub(super) fn single(&self) -> Result<Lock, String> {
+    pub(super) fn single(&self) -> Result<GuardedLock, String> {
         self.single.clone().ok_or_else(|| "it locks in Redis; start the server with --redis-url".to_owned())
     }
 
     /// The lock on several, or what is missing.
-    pub(super) fn redlock(&self) -> Result<Lock, String> {
+    pub(super) fn redlock(&self) -> Result<GuardedLock, String> {
         let missing = || "it locks in several Redis servers; start the server with --redlock-urls".to_owned();
         self.redlock.clone().ok_or_else(missing)
     }
@@ -38,7 +67,7 @@ impl Locks {
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Lock)> {
         [(SINGLE, &self.single), (REDLOCK, &self.redlock)]
             .into_iter()
-            .filter_map(|(name, lock)| Some((name, lock.as_ref()?)))
+            .filter_map(|(name, lock)| Some((name, &lock.as_ref()?.lock)))
     }
 
     /// How many operations of this process are kept out by somebody else right now, for the lab.
@@ -78,10 +107,9 @@ impl Held for Leased {
 }
 
 /// Waits for the lock of the operation's account. Two calls under one request id are two owners.
-pub(super) async fn acquire(lock: &Lock, operation: &Operation) -> Result<Guard<'static>, Failure> {
+pub(super) async fn acquire(lock: &GuardedLock, operation: &Operation) -> Result<Guard<'static>, Failure> {
     let (key, owner) = (operation.change.user_id.to_string(), Owner::new(operation.change.request_id));
-    let wait = async { lock.acquire(&key, &owner).await.map_err(failure) };
-    let lease = operation.phase(Phase::LockWait, wait).await?;
+    let lease = operation.phase(Phase::LockWait, lock.acquire(&key, &owner)).await?;
     Ok(Box::new(Leased(lease)))
 }
 

@@ -1,8 +1,15 @@
 //! The operation context: the only way a strategy touches the store. Every step is a phase, and [`Operation::phase`] is
 //! the single place where a span is recorded and where the lab can hold an operation.
 
-use std::{future::Future, ops::Range, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use metrics::{counter, histogram};
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use super::{Claim, Failure, Locks};
@@ -115,10 +122,11 @@ impl Operation {
         Self { change, bench, strategy, attempt, lane, claim }
     }
 
-    /// Runs a phase: waits at its gate, times it, records its span. The first one that is not a wait begins the change.
+    /// Runs a phase: waits at its gate, times it, records its span. The first one that is not a wait begins the change; a
+    /// wait ends with its caller's deadline.
     ///
     /// # Errors
-    /// Those of `step`; [`Failure::Withdrawn`] when the caller has given up what had not begun.
+    /// Those of `step`; [`Failure::Withdrawn`] when the caller has given the change up.
     pub async fn phase<T, E>(&self, phase: Phase, step: impl Future<Output = Result<T, E>> + Send) -> Result<T, Failure>
     where
         T: Observed,
@@ -129,13 +137,19 @@ impl Operation {
             self.begin()?;
         }
         let start = self.bench.timeline.now();
-        let result = step.await.map_err(Into::into);
+        let result = match self.claim.deadline().filter(|_| phase == Phase::LockWait) {
+            Some(deadline) => match timeout_at(deadline.into(), step).await {
+                Ok(result) => result.map_err(Into::into),
+                Err(_) => Err(Failure::Withdrawn),
+            },
+            None => step.await.map_err(Into::into),
+        };
         let noted = result.as_ref().map(Observed::noted).unwrap_or_default();
         self.record(phase, start, noted, result.as_ref().err().map(Failure::label));
         result
     }
 
-    /// From here on the change runs to its end, whatever its caller does.
+    /// From here on the change goes on when its caller goes away.
     ///
     /// # Errors
     /// [`Failure::Withdrawn`].
@@ -146,6 +160,24 @@ impl Operation {
     /// Whether its caller has given up what had not begun.
     pub(crate) fn is_withdrawn(&self) -> bool {
         self.claim.is_withdrawn()
+    }
+
+    /// From here on it runs to its end, whatever its caller does.
+    ///
+    /// # Errors
+    /// [`Failure::Withdrawn`].
+    pub(super) fn commits(&self) -> Result<(), Failure> {
+        if self.claim.commit() { Ok(()) } else { Err(Failure::Withdrawn) }
+    }
+
+    /// The attempt failed without an effect; until the next one commits its caller may give it up.
+    pub(crate) fn reopen(&self) {
+        self.claim.reopen();
+    }
+
+    /// Until when its caller waits.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.claim.deadline()
     }
 
     /// Waits where the lab holds the operation.
@@ -166,6 +198,10 @@ impl Operation {
     }
 
     fn span(&self, phase: Phase, time: Range<Duration>, noted: Noted, failure: Option<&'static str>) {
+        if phase == Phase::LockWait {
+            let waited = time.end.saturating_sub(time.start).as_secs_f64();
+            histogram!("lock_wait_duration_seconds", "strategy" => self.strategy).record(waited);
+        }
         self.bench.timeline.record(Event::Span(Span {
             user_id: self.change.user_id,
             request_id: self.change.request_id,
@@ -238,7 +274,7 @@ impl Operation {
 
     /// A transaction, begun by its first statement.
     pub fn transaction(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        self.bench.store.transaction(isolation)
+        self.bench.store.transaction(isolation, self.deadline())
     }
 
     /// Journals a write that cannot have overwritten anything: the database held it to the version read.
@@ -266,7 +302,7 @@ impl Operation {
         transaction: Box<dyn Transaction>,
         outcome: Result<State, Failure>,
     ) -> Result<Receipt, Failure> {
-        let State { balance, version } = match outcome {
+        let State { balance, version } = match outcome.and_then(|state| self.commits().map(|()| state)) {
             Ok(state) => state,
             Err(failure) => {
                 transaction.rollback().await;
@@ -353,7 +389,7 @@ impl Operation {
         transaction: Box<dyn Transaction>,
         outcome: Result<Written, Failure>,
     ) -> Result<Receipt, Failure> {
-        let written = match outcome {
+        let written = match outcome.and_then(|written| self.commits().map(|()| written)) {
             Ok(written) => written,
             Err(failure) => {
                 transaction.rollback().await;
@@ -363,6 +399,7 @@ impl Operation {
         let commit = async { transaction.commit().await.map(|()| Committed(written)) };
         let Committed(Written { state, version_before, race }) = self.phase(Phase::Commit, commit).await?;
         if let Some(race) = race {
+            counter!("races_total", "strategy" => self.strategy).increment(1);
             self.bench.timeline.record(Event::Race(race));
         }
         Ok(self.receipt(state, version_before))

@@ -21,9 +21,12 @@
 //! lockdeath` shows each of these; `redis_lock_fenced` closes them in the database.
 
 use async_trait::async_trait;
-use zbl_lock::Lock;
 
-use super::{Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy, lease, none};
+use super::{
+    Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy,
+    lease::{self, GuardedLock},
+    none,
+};
 use crate::account::Receipt;
 
 /// This strategy's row of the registry.
@@ -35,7 +38,7 @@ pub(super) const ROW: Row = Row {
     build: |bench| Ok(Box::new(RedisLock(bench.locks.single()?))),
 };
 
-struct RedisLock(Lock);
+struct RedisLock(GuardedLock);
 
 #[async_trait]
 impl Strategy for RedisLock {

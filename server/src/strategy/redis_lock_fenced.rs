@@ -17,9 +17,12 @@
 //! Source: fencing tokens, Kleppmann, "How to do distributed locking", 2016.
 
 use async_trait::async_trait;
-use zbl_lock::Lock;
 
-use super::{Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy, lease, operation::Written};
+use super::{
+    Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy,
+    lease::{self, GuardedLock},
+    operation::Written,
+};
 use crate::{
     account::{Receipt, State},
     store::{self, FencedRead, Isolation, Matched, Transaction},
@@ -35,7 +38,7 @@ pub(super) const ROW: Row = Row {
     build: |bench| Ok(Box::new(RedisLockFenced(bench.locks.single()?))),
 };
 
-struct RedisLockFenced(Lock);
+struct RedisLockFenced(GuardedLock);
 
 #[async_trait]
 impl Strategy for RedisLockFenced {
@@ -60,7 +63,7 @@ impl RedisLockFenced {
         let FencedRead { claimed, fence, state } = operation.existing(read)?;
         if claimed == Matched::No {
             // Somebody newer was here before us, or Redis counts anew: then this lifts it above what the row has seen.
-            self.0.raise_token(fence).await.map_err(lease::failure)?;
+            self.0.lock.raise_token(fence).await.map_err(lease::failure)?;
             return Err(Failure::Fenced("the account was claimed for a token that is as new"));
         }
         if fence != token {

@@ -12,9 +12,12 @@
 //! locking", 2016: a lock that must be right needs a fencing token that the storage checks, and then one server does.
 
 use async_trait::async_trait;
-use zbl_lock::Lock;
 
-use super::{Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy, lease, none};
+use super::{
+    Conflict, Failure, Guarantee, Guard, Held, Operation, Row, Strategy,
+    lease::{self, GuardedLock},
+    none,
+};
 use crate::account::Receipt;
 
 /// This strategy's row of the registry.
@@ -26,7 +29,7 @@ pub(super) const ROW: Row = Row {
     build: |bench| Ok(Box::new(Redlock(bench.locks.redlock()?))),
 };
 
-struct Redlock(Lock);
+struct Redlock(GuardedLock);
 
 #[async_trait]
 impl Strategy for Redlock {

@@ -67,6 +67,14 @@ pub fn config(url: &str, words: &[&str]) -> Config {
             all.extend([url.as_str(), "--cache=false"]);
         }
     }
+    // Most tests of outages look at what lies behind the breakers.
+    if !words.iter().any(|word| word.starts_with("--breaker")) {
+        all.push("--breaker-least=1000000");
+    }
+    // Its reads would be counted with those that tests count.
+    if !words.iter().any(|word| word.starts_with("--reconcile-every")) {
+        all.push("--reconcile-every=0s");
+    }
     all.extend(words);
     Invocation::parse(all.into_iter().map(Into::into), &|_| None, Path::new("/nowhere")).unwrap().config
 }

@@ -148,20 +148,21 @@ async fn what_is_given_up_while_queued_is_dropped_and_what_has_begun_is_not() {
     }
 }
 
-/// A deadline that finds the change begun cannot promise anything; one that finds it waiting for a mutex can.
+/// A deadline that finds the change at its commit cannot promise anything; one that comes before that can, whether the
+/// change waits for a mutex or has begun.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_tells_waiting_from_begun_whatever_the_strategy() {
+async fn a_deadline_tells_what_commits_from_what_does_not_whatever_the_strategy() {
     let database = Database::sqlite();
     let bench = Bench::open(&database.url, &[]).await;
     let user_id = bench.account("1000.00").await;
     let mutex = strategy::find("mutex").unwrap();
-    let (begun, waits) = (deduction(user_id), deduction(user_id));
-    let gate = bench.gates.hold(begun.request_id, Phase::Write);
+    let (commits, waits, begun) = (deduction(user_id), deduction(user_id), deduction(user_id));
+    let gate = bench.gates.hold(commits.request_id, Phase::Commit);
     let by = |change: Change| {
         let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_secs(1));
         tokio::spawn(async move { ledger.apply_by(Some(deadline), change, Some(mutex)).await })
     };
-    let first = by(begun);
+    let first = by(commits);
     gate.arrived().await;
     let second = by(waits);
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
@@ -169,8 +170,16 @@ async fn a_deadline_tells_waiting_from_begun_whatever_the_strategy() {
     assert!(matches!(second, Err(Error::Expired)), "{second:?}");
     gate.release();
     bench.ledger.drained().await;
+
+    let gate = bench.gates.hold(begun.request_id, Phase::Write);
+    let third = by(begun);
+    gate.arrived().await;
+    let third = third.await.unwrap();
+    assert!(matches!(third, Err(Error::Expired)), "{third:?}");
+    gate.release();
+    bench.ledger.drained().await;
     let requests: Vec<Uuid> = bench.journal(user_id).await.iter().skip(1).map(|entry| entry.request_id).collect();
-    assert_eq!(requests, [begun.request_id]);
+    assert_eq!(requests, [commits.request_id]);
 }
 
 /// The commit of a batch loses its link: what had no part in it is answered as if it had been alone.

@@ -67,7 +67,7 @@ async fn lapsed_before(
     let user_id = bench.account("100.00").await;
     let first = actor(bench, user_id, named(name), phase);
     first.script.arrived().await;
-    let lost = || bench.ledger.bench().locks.single.as_ref().unwrap().figures().lost;
+    let lost = || bench.ledger.bench().locks.single.as_ref().unwrap().lock.figures().lost;
     let lost_before = lost();
     lapse(redis, user_id);
     let second = actor(bench, user_id, named(name), Phase::Write);

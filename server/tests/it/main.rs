@@ -5,6 +5,7 @@
 
 mod app;
 mod batches;
+mod breakers;
 mod cache;
 mod cancellation;
 mod costs;
@@ -15,6 +16,8 @@ mod hold;
 mod idempotency;
 mod lab;
 mod leases;
+mod metrics;
+mod reconcile;
 mod run_schedule;
 mod schedules;
 mod stalls;

@@ -6,7 +6,9 @@ use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
+use tonic_types::StatusExt;
 use uuid::Uuid;
+use zbl_proto::Reason;
 use zbl_proto::v1::{DeductRequest, DeductStreamRequest, DeductStreamResponse, deduct_stream_response::Outcome};
 use zbl_server::timeline::Phase;
 
@@ -75,7 +77,10 @@ async fn answers_come_while_the_stream_is_open_and_a_stop_ends_it() {
         assert_eq!((answer.request_id.as_str(), outcome(&answer)), (id.as_str(), Ok(version)));
     }
     served.ask_to_stop();
-    assert!(answers.next().await.is_none(), "the open stream would hold the server");
+    let end = answers.next().await.expect("the open stream would hold the server").unwrap_err();
+    assert_eq!(end.code(), tonic::Code::Unavailable, "{end:?}");
+    assert_eq!(end.get_details_error_info().unwrap().reason, Reason::ShuttingDown.as_str());
+    assert!(answers.next().await.is_none());
     served.stopped().await;
 }
 

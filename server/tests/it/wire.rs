@@ -1,11 +1,12 @@
 //! The service as callers meet it: over the wire.
 
 mod arbitrary;
+mod limits;
 mod malformed;
 mod outages;
 mod refusals;
 mod repeats;
-mod serving;
+pub(crate) mod serving;
 
 use std::{collections::BTreeMap, future::Future};
 
@@ -102,7 +103,7 @@ fn fresh() -> String {
 }
 
 /// A deduction under a new id, by the server's own strategy.
-fn deduct(user_id: i64, amount: &str) -> v1::DeductRequest {
+pub(crate) fn deduct(user_id: i64, amount: &str) -> v1::DeductRequest {
     v1::DeductRequest { user_id, amount: amount.to_owned(), request_id: fresh(), strategy: String::new() }
 }
 

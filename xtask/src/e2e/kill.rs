@@ -51,7 +51,8 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     });
     let mut database = MariaDb::start()?;
     database.create_database("zbl")?;
-    let mut server = Server::start(stage, &database.url("zbl"))?;
+    // An attack sits out an outage of half a minute, and an open breaker is one.
+    let mut server = Server::start_with(stage, &database.url("zbl"), &["--breaker-open=1s"])?;
     for (user, (name, victim, strategy)) in (100..).zip(RUNS) {
         checks.check_and_note(&format!("kill -9 of {name}: CLEAN, nothing unknown"), || {
             let attack = start(stage, &server, user, strategy)?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tonic::metadata::MetadataMap;
+use http::{HeaderMap, header::AUTHORIZATION};
 
 use crate::{
     config::Secret,
@@ -30,12 +30,16 @@ impl LabAccess {
         }
     }
 
-    pub(super) fn check(&self, metadata: &MetadataMap) -> Result<(), Error> {
+    /// Whether a call with these headers may.
+    ///
+    /// # Errors
+    /// [`Error::LabRefused`].
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Error> {
         match self {
             Self::Open => Ok(()),
             Self::Disabled => Err(Error::LabRefused(LabRefusal::Disabled)),
             Self::Token(token) => {
-                let sent = metadata.get("authorization").and_then(|value| value.to_str().ok());
+                let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
                 let sent = sent.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
                 if same(sent.as_bytes(), token.expose().as_bytes()) {
                     Ok(())
@@ -57,11 +61,8 @@ mod tests {
     use super::*;
 
     fn allowed(access: &LabAccess, authorization: Option<&'static str>) -> bool {
-        let mut metadata = MetadataMap::new();
-        if let Some(value) = authorization {
-            metadata.insert("authorization", value.parse().unwrap());
-        }
-        access.check(&metadata).is_ok()
+        let headers = authorization.map(|value| (AUTHORIZATION, value.parse().unwrap()));
+        access.check(&headers.into_iter().collect()).is_ok()
     }
 
     #[test]

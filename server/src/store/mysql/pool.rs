@@ -6,13 +6,14 @@
 //! discards what comes back dirty. Forgetting to say so costs a reconnect, never a wrong answer.
 
 use std::{
+    borrow::Cow,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool::{
     Runtime,
-    managed::{self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType},
+    managed::{self, Manager, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts},
 };
 use diesel_async::{AsyncMysqlConnection, SimpleAsyncConnection};
 use mysql_async::{Conn, Opts, OptsBuilder};
@@ -27,12 +28,15 @@ pub(super) struct Link {
     connection: AsyncMysqlConnection,
     generation: u64,
     dirty: bool,
+    /// How long it waits for a row lock, seconds.
+    lock_wait_s: u64,
 }
 
 /// Makes links and judges them.
 pub(super) struct Connector {
     opts: Opts,
     session: String,
+    lock_wait_s: u64,
     /// Raised whenever a link is found lost: after a restart of the database every older link is dead too, and is
     /// thrown away at check-out instead of failing one call each.
     generation: AtomicU64,
@@ -43,12 +47,15 @@ pub(super) struct Connector {
 pub(super) struct Pool {
     links: managed::Pool<Connector>,
     wait: Duration,
+    lock_wait_s: u64,
 }
 
 /// A link checked out for one piece of work.
 pub(super) struct Lease {
     /// Empty only while being dropped.
     link: Option<Object<Connector>>,
+    /// How long its user wants to wait for a row lock, seconds.
+    lock_wait_s: u64,
 }
 
 /// The bounds of a pool and its sessions.
@@ -60,6 +67,12 @@ pub struct Limits {
     pub pool_wait: Duration,
     /// How long a statement waits for a row lock; the database counts whole seconds.
     pub lock_wait: Duration,
+}
+
+impl Limits {
+    fn lock_wait_s(&self) -> u64 {
+        self.lock_wait.as_secs().max(1)
+    }
 }
 
 impl Connector {
@@ -76,14 +89,15 @@ impl Connector {
         // What a server's own configuration could change under us is pinned: isolation, the wait for row locks and for
         // metadata locks (a year by default), when transactions end, the language of the messages that `classify` reads,
         // and that out-of-range values are errors.
+        let lock_wait_s = limits.lock_wait_s();
         let session = format!(
             "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SET SESSION innodb_lock_wait_timeout = {0}, lock_wait_timeout = {0}, autocommit = 1, \
              completion_type = 'NO_CHAIN', lc_messages = 'en_US', \
              sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')",
-            limits.lock_wait.as_secs().max(1)
+            lock_wait_s
         );
-        Self { opts, session, generation: AtomicU64::default() }
+        Self { opts, session, lock_wait_s, generation: AtomicU64::default() }
     }
 
     async fn establish(&self) -> Result<AsyncMysqlConnection> {
@@ -111,7 +125,7 @@ impl Manager for Connector {
     async fn create(&self) -> Result<Link> {
         // Before connecting: a loss noticed meanwhile makes this link an old one too, which costs a reconnect at worst.
         let generation = self.generation.load(Ordering::Acquire);
-        Ok(Link { connection: self.establish().await?, generation, dirty: false })
+        Ok(Link { connection: self.establish().await?, generation, dirty: false, lock_wait_s: self.lock_wait_s })
     }
 
     async fn recycle(&self, link: &mut Link, _: &Metrics) -> RecycleResult<Error> {
@@ -138,24 +152,29 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| Error::Unexpected(error.to_string()))?;
-        Ok(Self { links, wait: limits.pool_wait })
+        Ok(Self { links, wait: limits.pool_wait, lock_wait_s: limits.lock_wait_s() })
     }
 
-    /// Checks a link out, dirty until [`Lease::done`].
+    /// Checks a link out, dirty until [`Lease::done`], for someone who waits until then.
     ///
     /// # Errors
     /// [`Error::Down`] when no connection can be made, [`Error::Exhausted`] when none comes free in time.
-    pub(super) async fn lease(&self) -> Result<Lease> {
-        let mut link = self.links.get().await.map_err(|error| match error {
+    pub(super) async fn lease(&self, until: Option<Instant>) -> Result<Lease> {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let wait = left.map_or(self.wait, |left| left.min(self.wait));
+        let timeouts = Timeouts { wait: Some(wait), ..self.links.timeouts() };
+        let mut link = self.links.timeout_get(&timeouts).await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             PoolError::Timeout(TimeoutType::Wait) => {
-                Error::Exhausted(format!("every database connection was in use for {:?}", self.wait))
+                Error::Exhausted(format!("every database connection was in use for {wait:?}"))
             }
             PoolError::Timeout(_) => Error::Down(format!("the database did not answer within {:?}", self.wait)),
             other => Error::Unexpected(other.to_string()),
         })?;
         link.dirty = true;
-        Ok(Lease { link: Some(link) })
+        // The database counts whole seconds; a last one that has begun is waited for.
+        let left_s = left.map_or(u64::MAX, |left| left.as_secs() + 1);
+        Ok(Lease { link: Some(link), lock_wait_s: left_s.min(self.lock_wait_s) })
     }
 
     /// A connection outside the pool.
@@ -189,6 +208,18 @@ impl Lease {
     /// None in practice: a lease has its link until it is dropped.
     pub(super) fn connection(&mut self) -> Result<&mut AsyncMysqlConnection> {
         self.link.as_mut().map(|link| &mut link.connection).ok_or_else(|| Error::Unexpected("no link".to_owned()))
+    }
+
+    /// The statement that begins, with what it takes that locks are waited for no longer than the link's user does. It
+    /// rides along, and only where the link is set otherwise: it costs no round trip.
+    pub(super) fn in_time<'a>(&mut self, begin: &'a str) -> Cow<'a, str> {
+        match &mut self.link {
+            Some(link) if link.lock_wait_s != self.lock_wait_s => {
+                link.lock_wait_s = self.lock_wait_s;
+                format!("SET SESSION innodb_lock_wait_timeout = {}; {begin}", self.lock_wait_s).into()
+            }
+            _ => begin.into(),
+        }
     }
 
     /// Gives the link back: every answer has been read and no transaction is open.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -30,25 +31,28 @@ use crate::{
 pub(super) struct MysqlTransaction {
     pool: Pool,
     isolation: Isolation,
+    /// How long its caller waits.
+    until: Option<Instant>,
     wire: Arc<Wire>,
     lease: Option<Lease>,
     locked_since: LockedSince,
 }
 
 impl MysqlTransaction {
-    pub(super) fn new(pool: Pool, wire: Arc<Wire>, isolation: Isolation) -> Self {
-        Self { pool, isolation, wire, lease: None, locked_since: LockedSince::default() }
+    pub(super) fn new(pool: Pool, wire: Arc<Wire>, isolation: Isolation, until: Option<Instant>) -> Self {
+        Self { pool, isolation, until, wire, lease: None, locked_since: LockedSince::default() }
     }
 
     /// The transaction's connection; the first call begins.
     async fn connection(&mut self) -> Result<&mut AsyncMysqlConnection> {
         if self.lease.is_none() {
-            let mut lease = self.pool.lease().await?;
+            let mut lease = self.pool.lease(self.until).await?;
             let begin = match self.isolation {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
             };
-            let begun = self.wire.answered(lease.connection()?.batch_execute(begin)).await;
+            let begin = lease.in_time(begin);
+            let begun = self.wire.answered(lease.connection()?.batch_execute(&begin)).await;
             self.lease = Some(lease);
             begun.map_err(|error| self.failed(&error))?;
         }
@@ -157,10 +161,12 @@ impl Transaction for MysqlTransaction {
             return Err(Error::Unexpected("the transaction has begun already".to_owned()));
         }
         let wire = Arc::clone(&self.wire);
-        let lease = self.lease.insert(self.pool.lease().await?);
+        let lease = self.lease.insert(self.pool.lease(self.until).await?);
+        let add = text::begin_and_add(user_id, delta, applicable);
+        let add = lease.in_time(&add).into_owned();
         let c = lease.connection()?;
         // X.
-        let begun = wire.answered(c.batch_execute(&text::begin_and_add(user_id, delta, applicable))).await;
+        let begun = wire.answered(c.batch_execute(&add)).await;
         self.locked(begun)?;
         let c = self.connection().await?;
         let row = wire.answered(text::state_and_added(user_id).first::<text::AddedRow>(c)).await.optional();

@@ -12,7 +12,10 @@ use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SqliteConnection, connection::SimpleConnection,
     result::Error as DieselError,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout_at,
+};
 use uuid::Uuid;
 
 use super::blocking;
@@ -62,6 +65,8 @@ pub(super) struct SqliteTransaction {
     meter: Arc<Meter>,
     locked_since: LockedSince,
     lock_wait: Duration,
+    /// Until when its caller waits.
+    until: Option<Instant>,
     begun: Option<Writer>,
 }
 
@@ -71,6 +76,7 @@ impl SqliteTransaction {
         waiting: &Arc<AtomicUsize>,
         meter: &Arc<Meter>,
         lock_wait: Duration,
+        until: Option<Instant>,
     ) -> Self {
         Self {
             writer: Arc::clone(writer),
@@ -78,6 +84,7 @@ impl SqliteTransaction {
             meter: Arc::clone(meter),
             locked_since: LockedSince::default(),
             lock_wait,
+            until,
             begun: None,
         }
     }
@@ -85,8 +92,15 @@ impl SqliteTransaction {
     /// Takes the writer, in order of arrival, and begins. Whoever waits is counted, for the writer of this process as
     /// for another that has the file locked; SQLite's own waiting could not be counted, so the writer does without.
     async fn begin(&mut self) -> Result<Writer> {
-        let mut writer = Writer(counted(&self.waiting, Arc::clone(&self.writer).lock_owned()).await);
-        let until = Instant::now() + self.lock_wait;
+        let turn = counted(&self.waiting, Arc::clone(&self.writer).lock_owned());
+        let mut writer = Writer(match self.until {
+            Some(until) => timeout_at(until.into(), turn)
+                .await
+                .map_err(|_| Error::Contended("others were writing for longer than the caller waits".to_owned()))?,
+            None => turn.await,
+        });
+        let most = Instant::now() + self.lock_wait;
+        let until = self.until.map_or(most, |until| until.min(most));
         let mut waiting = None;
         loop {
             let (back, begun) = blocking(writer, |c| c.batch_execute("BEGIN IMMEDIATE")).await;

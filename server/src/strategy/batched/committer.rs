@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::select_all;
@@ -88,7 +88,7 @@ impl Committer {
         }
     }
 
-    /// Takes over what its callers still want; from here on it runs to its end. The rest is dropped unbegun.
+    /// Takes over what its callers still want. The rest is dropped unbegun.
     fn begin(&self, taken: Vec<Job>) -> Vec<Job> {
         let now = self.bench.timeline.now();
         let queued = taken.iter().map(|job| now.saturating_sub(job.since)).sum();
@@ -115,8 +115,8 @@ impl Committer {
         let under_way = Waiting::begin(&self.tally.under_way);
         let mut look_up = LookUp::Refused;
         loop {
-            let request_ids = jobs.iter().map(|job| job.operation.change.request_id);
-            let failure = match self.bench.mortal(request_ids, self.attempt(&jobs, if_locked, look_up)).await {
+            let request_ids: Vec<_> = jobs.iter().map(|job| job.operation.change.request_id).collect();
+            let failure = match self.bench.mortal(request_ids, self.attempt(&mut jobs, if_locked, look_up)).await {
                 Some(Ok(plan)) => {
                     drop(under_way);
                     return self.answer(jobs, plan, if_locked);
@@ -150,13 +150,14 @@ impl Committer {
         }
     }
 
-    /// One transaction over all the jobs.
-    async fn attempt(&self, jobs: &[Job], if_locked: IfLocked, look_up: LookUp) -> Result<Plan, Failed> {
+    /// One transaction over all the jobs, but those whose callers' time was over when the accounts were locked: they are
+    /// answered and gone.
+    async fn attempt(&self, jobs: &mut Vec<Job>, if_locked: IfLocked, look_up: LookUp) -> Result<Plan, Failed> {
         let store = &self.bench.store;
         let mut transaction = match if_locked {
             IfLocked::Skip => store.transaction_apart(Isolation::ReadCommitted),
             // It may hold its connection for as long as another holds the lock.
-            IfLocked::Wait => store.transaction(Isolation::ReadCommitted),
+            IfLocked::Wait => store.transaction(Isolation::ReadCommitted, last_deadline(jobs)),
         };
         self.pass_gates(jobs, Phase::Read).await;
         let lock = self.bench.timeline.now();
@@ -204,6 +205,7 @@ impl Committer {
         let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
         for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {
             if is_put_off(&decision) {
+                job.operation.reopen();
                 deferred.entry(job.operation.change.user_id).or_default().push(job);
             } else {
                 if let Err(failure) = &answer {
@@ -221,16 +223,25 @@ impl Committer {
     }
 }
 
+/// When the last of them is no longer waited for; `None` if one is for ever.
+fn last_deadline(jobs: &[Job]) -> Option<Instant> {
+    jobs.iter().map(|job| job.operation.deadline()).reduce(|one, other| Some(one?.max(other?))).flatten()
+}
+
 /// Locks the accounts, asks the journal what needs asking, and decides.
 async fn plan(
     transaction: &mut dyn Transaction,
-    jobs: &[Job],
+    jobs: &mut Vec<Job>,
     if_locked: IfLocked,
     look_up: LookUp,
 ) -> store::Result<Plan> {
-    let changes: Vec<Change> = jobs.iter().map(|job| job.operation.change).collect();
-    let user_ids: BTreeSet<i64> = changes.iter().map(|change| change.user_id).collect();
+    let user_ids: BTreeSet<i64> = jobs.iter().map(|job| job.operation.change.user_id).collect();
     let locked = transaction.lock_many(&user_ids, if_locked).await?;
+    // The last wait is over: what is still wanted runs to its end.
+    for late in jobs.extract_if(.., |job| job.operation.commits().is_err()) {
+        let _ = late.answer.send(Err(Failure::Withdrawn));
+    }
+    let changes: Vec<Change> = jobs.iter().map(|job| job.operation.change).collect();
     let first = decide(&changes, &locked, &HashMap::new(), ROW.name);
     let asked = changes.iter().zip(&first.decisions).filter(|(change, decision)| match look_up {
         LookUp::Refused => matches!(decision, Decision::Refused(_)),

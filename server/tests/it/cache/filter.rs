@@ -276,7 +276,7 @@ async fn who_opens_while_it_is_revoked_is_not_hidden() {
 async fn who_opens_while_another_is_stuck_does_not_wait_for_it() {
     let (database, redis) = (Database::mysql(), Redis::start().unwrap());
     let opener = Bench::open(&database.url, &[WITHOUT_REDIS, "--lock-wait", "60s"]).await;
-    let mut stuck = opener.ledger.bench().store.transaction(Isolation::ReadCommitted);
+    let mut stuck = opener.ledger.bench().store.transaction(Isolation::ReadCommitted, None);
     assert_eq!(stuck.filter().await.unwrap().state, FilterState::Off);
     let reader = instance(&database, &redis.url(), &["--lock-wait", "60s"]).await;
     until("the builder waits", async || reader.ledger.lock_waits().await.unwrap().in_database > 0).await;

@@ -1,6 +1,6 @@
 //! When the server cannot do its work, or cannot know whether it did: what callers are told, and what is true afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -9,6 +9,7 @@ use hyper_util::{
 use test_support::{Cut, CutProxy, NewConnections};
 use tokio::task::JoinHandle;
 use tonic::{Code, Request, body::Body};
+use tonic_types::StatusExt;
 use zbl_proto::{
     Reason,
     v1::{
@@ -19,7 +20,7 @@ use zbl_proto::{
 use zbl_server::timeline::Phase;
 
 use super::{Answer, Said, deduct, deposit, said, state};
-use crate::app::{Database, Served, deduction};
+use crate::app::{Database, Served, deduction, until};
 
 /// A server whose database is behind a proxy.
 pub(super) async fn behind_proxy(words: &[&str]) -> (Served, CutProxy, Database) {
@@ -50,14 +51,14 @@ fn within(
 }
 
 /// A deduction on its way, held before its commit.
-struct Held {
-    take: DeductRequest,
-    gate: zbl_server::gate::Script,
-    call: JoinHandle<Answer<DeductResponse>>,
+pub(super) struct Held {
+    pub(super) take: DeductRequest,
+    pub(super) gate: zbl_server::gate::Script,
+    pub(super) call: JoinHandle<Answer<DeductResponse>>,
 }
 
 impl Held {
-    async fn before_commit(served: &Served, user_id: i64) -> Self {
+    pub(super) async fn before_commit(served: &Served, user_id: i64) -> Self {
         let mut account = served.account();
         Self::started_by(served, user_id, |take| tokio::spawn(async move { account.deduct(take).await })).await
     }
@@ -124,6 +125,53 @@ async fn a_deadline_that_passes_in_a_queue_had_no_effect() {
     }
 }
 
+/// The deadline passes while the change waits for a row that somebody else has locked: it is dropped, and does not go on
+/// waiting in the database for as long as others might.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_before_a_locked_row_had_no_effect() {
+    let database = Database::mysql();
+    let other = Served::start(&database.url, &["--strategy", "pessimistic"]).await;
+    let user_id = other.bench.account("1000.00").await;
+    for strategy in ["pessimistic", "atomic", "atomic_three_trips", "optimistic", "batched"] {
+        let served = Served::start(&database.url, &["--strategy", strategy, "--lock-wait", "60s"]).await;
+        let before = state(&served, user_id).await;
+        let holder = Held::before_commit(&other, user_id).await;
+        let began = Instant::now();
+        let late = within(&served, Duration::from_millis(600), deduct(user_id, "10"));
+        let expected = Said::plain(Code::DeadlineExceeded, Reason::Expired, &[]);
+        assert_eq!(said(late).await, expected, "{strategy}");
+        until("nobody waits for the row", async || other.bench.ledger.lock_waits().await.unwrap().in_database == 0)
+            .await;
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(4), "{strategy}: the database waited for {waited:?}");
+        holder.gate.release();
+        holder.call.await.unwrap().unwrap();
+        until("nothing is under way", async || served.bench.ledger.in_flight() == 0).await;
+        let after = state(&served, user_id).await;
+        assert_eq!(after.1, before.1 + 1, "{strategy}: only the holder's change is there");
+    }
+}
+
+/// The row comes free just after the deadline: what was told to have had no effect has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expired_is_not_committed_after_all() {
+    let database = Database::mysql();
+    let other = Served::start(&database.url, &["--strategy", "pessimistic"]).await;
+    let user_id = other.bench.account("1000.00").await;
+    for strategy in ["atomic", "atomic_three_trips", "pessimistic", "batched"] {
+        let served = Served::start(&database.url, &["--strategy", strategy]).await;
+        let (_, before) = state(&served, user_id).await;
+        let holder = Held::before_commit(&other, user_id).await;
+        let late = within(&served, Duration::from_millis(500), deduct(user_id, "1"));
+        let expected = Said::plain(Code::DeadlineExceeded, Reason::Expired, &[]);
+        assert_eq!(said(late).await, expected, "{strategy}");
+        holder.gate.release();
+        holder.call.await.unwrap().unwrap();
+        until("nothing is under way", async || served.bench.ledger.in_flight() == 0).await;
+        assert_eq!(state(&served, user_id).await.1, before + 1, "{strategy}: only the holder's change is there");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_lost_at_commit_leaves_the_outcome_to_be_asked_for() {
     // `batched` has links of its own: when one of them is cut, the others still tell what became of the commit.
@@ -156,6 +204,24 @@ async fn a_database_that_is_away() {
     assert_eq!(said(account.get_balance(GetBalanceRequest { user_id, consistent: false })).await, expected);
     proxy.set_new_connections(NewConnections::Pass);
     assert_eq!(state(&served, user_id).await, ("1000.00".to_owned(), 1), "back, and nothing was changed");
+}
+
+/// What is open says for how long, and that nothing was changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_has_been_away_for_a_while() {
+    let (served, proxy, _database) = behind_proxy(&["--breaker-window", "1s", "--breaker-open", "1h"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    proxy.set_new_connections(NewConnections::Refuse);
+    proxy.drop_all();
+    let mut account = served.account();
+    let plain = Said::plain(Code::Unavailable, Reason::CircuitOpen, &[("backend", "database")]);
+    let expected = Said { retry: true, ..plain };
+    let mut ask = async || said(account.get_balance(GetBalanceRequest { user_id, consistent: true })).await;
+    until("the breaker opens", async || ask().await == expected).await;
+    let status = served.account().deduct(deduct(user_id, "1")).await.unwrap_err();
+    let left = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((Duration::from_secs(3500)..=Duration::from_secs(3600)).contains(&left), "{left:?}");
+    assert_eq!(Said::by(&status), expected);
 }
 
 /// One connection, and a transaction that keeps it.

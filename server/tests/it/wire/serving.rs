@@ -3,16 +3,19 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
 };
 
 use futures::stream;
 use test_support::NewConnections;
 use tokio::time::timeout;
-use tonic::Code;
+use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use zbl_proto::v1::{DeductRequest, StreamTimelineRequest};
+use zbl_proto::v1::{
+    DeductRequest, StreamTimelineRequest, WatchStatusRequest, account_service_client::AccountServiceClient,
+};
 use zbl_server::timeline::Phase;
 
 use super::{deduct, outages::behind_proxy};
@@ -87,7 +90,7 @@ reflects!(reflection_answers_in_its_second_edition, v1);
 reflects!(reflection_answers_in_its_first_edition, v1alpha);
 
 /// Status and body of a GET.
-async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &'static str) -> (u16, String) {
     let get = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -115,6 +118,50 @@ async fn readiness_follows_the_database() {
 
     proxy.set_new_connections(NewConnections::Pass);
     until("the server is ready again", async || get(served.http, "/readyz").await == ok).await;
+}
+
+/// First it says so, then it goes: in between everybody is served, new connections too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_to_stop_says_so_before_it_does() {
+    let (mut served, _database) = on_sqlite(&["--drain-delay", "1s", "--shutdown-grace", "1h"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    let mut watch = served.lab().watch_status(WatchStatusRequest { interval: None }).await.unwrap().into_inner();
+    watch.message().await.unwrap().unwrap();
+    let asked = Instant::now();
+    served.ask_to_stop();
+    until("it is not ready", async || get(served.http, "/readyz").await.0 == 503).await;
+    assert_eq!(get(served.http, "/healthz").await.0, 200, "the process is up all the same");
+    let status = HealthClient::new(served.channel()).check(about("")).await.unwrap().into_inner().status();
+    assert_eq!(status, ServingStatus::NotServing);
+    let fresh = Endpoint::from_shared(format!("http://{}", served.grpc)).unwrap().connect().await.unwrap();
+    AccountServiceClient::new(fresh).deduct(deduct(user_id, "10")).await.unwrap();
+
+    let end = async {
+        while watch.message().await?.is_some() {}
+        Ok::<_, tonic::Status>(())
+    };
+    let end = timeout(PATIENCE, end).await.expect("the watch does not end").unwrap_err();
+    assert_eq!(end.code(), Code::Unavailable);
+    assert!(asked.elapsed() >= Duration::from_secs(1), "it did not wait");
+    drop(watch);
+    served.stopped().await;
+}
+
+/// What is too large is refused by its size, and not read.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_and_heads_have_a_largest_size() {
+    let (served, _database) = on_sqlite(&[]).await;
+    let user_id = served.bench.account("1000.00").await;
+    for size in [100_000, 5_000_000] {
+        let amount = "1".repeat(size);
+        let refused = served.account().deduct(DeductRequest { amount, ..deduct(user_id, "1") }).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange, "{size}: {refused:?}");
+    }
+    let mut call = Request::new(deduct(user_id, "1"));
+    call.metadata_mut().insert("x-large", "1".repeat(100_000).parse().unwrap());
+    served.account().deduct(call).await.unwrap_err();
+    served.account().deduct(deduct(user_id, "1")).await.unwrap();
+    assert_eq!(served.bench.journal(user_id).await.len(), 2);
 }
 
 /// The grace is longer than anybody waits here: the server must not need it when only watchers are left.

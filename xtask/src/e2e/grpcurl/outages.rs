@@ -54,7 +54,8 @@ impl<'a> Scene<'a> {
         database.create_database("zbl")?;
         let proxy = CutProxy::start(&database.url("zbl"))?;
         let impatient = ["--pool-size=1", "--max-attempts=1", "--lock-wait=1s", "--settle-timeout=1s"];
-        let settings = [&impatient[..], &["--strategy=pessimistic"]].concat();
+        // What is told is the trouble itself, not that it has lasted.
+        let settings = [&impatient[..], &["--strategy=pessimistic", "--breaker-least=1000"]].concat();
         let server = Server::start_with(stage, &proxy.url("zbl"), &settings)?;
         let grpcurl = Grpcurl::new(stage, program.to_path_buf(), server.address());
         Ok(Self { database, proxy, grpcurl, _server: server })

@@ -1,0 +1,28 @@
+//! Calls at a time. A call takes room until its answer begins: streams that follow it are bounded by what they do, see
+//! `rpc/deduct_stream.rs` and `timeline.rs`.
+
+use std::sync::Arc;
+
+use http::Request;
+use tonic::{Status, body::Body};
+
+use super::{Surround, method};
+use crate::{
+    limit::{Limits, Room},
+    rpc::status,
+};
+
+/// Sheds what there is no room for.
+#[derive(Clone)]
+pub(super) struct Concurrency(pub(super) Arc<Limits>);
+
+impl Surround for Concurrency {
+    type Kept = Option<Room>;
+
+    fn before(&self, call: &mut Request<Body>) -> Result<Option<Room>, Status> {
+        if !method::is_limited(call.uri().path()) {
+            return Ok(None);
+        }
+        self.0.enter().map(Some).map_err(|error| status(&error))
+    }
+}

@@ -1,0 +1,95 @@
+//! Counts every call and times it, from its head to the last of its answer.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Code, Status, body::Body};
+
+use super::{
+    Surround,
+    method::{Counted, counted},
+};
+
+/// Counts and times.
+#[derive(Clone)]
+pub(super) struct Measure;
+
+impl Surround for Measure {
+    type Kept = Handling;
+
+    fn before(&self, call: &mut Request<Body>) -> Result<Handling, Status> {
+        Ok(Handling::begin(counted(call.uri().path())))
+    }
+
+    fn after(handling: Handling, answer: Response<Body>) -> Response<Body> {
+        // A refusal is all head.
+        if answer.headers().contains_key(Status::GRPC_STATUS) {
+            handling.end(answer.headers());
+            return answer;
+        }
+        answer.map(|body| Body::new(Measured { body, handling: Some(handling) }))
+    }
+}
+
+/// A call under way. Dropped without an end, it was cut off by its caller or with its connection.
+pub(super) struct Handling {
+    counted: &'static Counted,
+    began: Instant,
+    code: Code,
+}
+
+impl Handling {
+    fn begin(counted: &'static Counted) -> Self {
+        counted.started.increment(1);
+        Self { counted, began: Instant::now(), code: Code::Cancelled }
+    }
+
+    /// Ended, as these trailers say.
+    fn end(mut self, trailers: &HeaderMap) {
+        let status = trailers.get(Status::GRPC_STATUS);
+        self.code = status.map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()));
+    }
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        self.counted.handled(self.code).increment(1);
+        self.counted.handling.record(self.began.elapsed().as_secs_f64());
+    }
+}
+
+/// The body of an answer, whose trailers say how the call ended.
+struct Measured {
+    body: Body,
+    handling: Option<Handling>,
+}
+
+impl HttpBody for Measured {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+            && let Some(handling) = self.handling.take()
+        {
+            handling.end(trailers);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

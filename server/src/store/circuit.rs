@@ -1,0 +1,290 @@
+//! The database behind a circuit breaker: the one place where it is asked for leave, and told what came of it.
+//!
+//! A read is one question, and so is a transaction, from its first statement to its end. What failed is the link:
+//! refused, lost, or without an answer. Contention, duplicate keys and refusals are answers. A pool without a free
+//! connection, and a caller who went away, say nothing about the database.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    time::Instant,
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{
+    AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
+    RowLock, Store, Transaction, Work,
+};
+use crate::{
+    account::{Entry, Money, NewEntry, State},
+    breaker::{Breaker, Leave, Refused},
+};
+
+/// A store behind a breaker.
+pub struct Circuit {
+    inner: Arc<dyn Store>,
+    breaker: Arc<Breaker>,
+}
+
+impl From<Refused> for Error {
+    fn from(Refused { retry_after }: Refused) -> Self {
+        Self::NotAsked { retry_after }
+    }
+}
+
+/// Says what came of a question.
+fn tell(leave: Leave, error: Option<&Error>) {
+    match error {
+        None | Some(Error::Contended(_) | Error::Duplicate(_)) => leave.succeeded(),
+        Some(Error::Lost(_) | Error::CommitLost(_) | Error::Down(_)) => leave.failed(),
+        Some(Error::Exhausted(_) | Error::NotAsked { .. } | Error::Unexpected(_)) => drop(leave),
+    }
+}
+
+impl Circuit {
+    /// `inner`, asked only when `breaker` gives leave.
+    pub const fn new(inner: Arc<dyn Store>, breaker: Arc<Breaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        let leave = self.breaker.enter()?;
+        let answer = question.await;
+        tell(leave, answer.as_ref().err());
+        answer
+    }
+
+    fn behind(&self, inner: Box<dyn Transaction>) -> Box<dyn Transaction> {
+        Box::new(CircuitTransaction { inner, breaker: Arc::clone(&self.breaker), asked: Asked::Nothing })
+    }
+}
+
+#[async_trait]
+impl Store for Circuit {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn read(&self, user_id: i64) -> Result<Option<State>> {
+        self.asked(self.inner.read(user_id)).await
+    }
+
+    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
+        self.asked(self.inner.read_fenced(user_id, token)).await
+    }
+
+    async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        self.asked(self.inner.find(user_id, request_id)).await
+    }
+
+    async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.asked(self.inner.entries(user_id, after_version, limit)).await
+    }
+
+    async fn keyspace(&self) -> Result<String> {
+        self.asked(self.inner.keyspace()).await
+    }
+
+    async fn filter(&self) -> Result<Filter> {
+        self.asked(self.inner.filter()).await
+    }
+
+    async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
+        self.asked(self.inner.turn_filter(from, to)).await
+    }
+
+    async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
+        self.asked(self.inner.account_ids(after, limit)).await
+    }
+
+    async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
+        self.asked(self.inner.accounts(after_user_id, limit)).await
+    }
+
+    fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
+        self.behind(self.inner.transaction(isolation, until))
+    }
+
+    fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
+        self.behind(self.inner.transaction_apart(isolation))
+    }
+
+    fn settlement(&self) -> Box<dyn Transaction> {
+        // Without leave: refused here, a known outcome would become an unknown one. There are no more of them than
+        // commits that were lost, each for `--settle-timeout`, all through the pool.
+        let asked = Asked::WithoutLeave;
+        Box::new(CircuitTransaction { inner: self.inner.settlement(), breaker: Arc::clone(&self.breaker), asked })
+    }
+
+    fn pool(&self) -> PoolState {
+        self.inner.pool()
+    }
+
+    fn work(&self) -> Work {
+        self.inner.work()
+    }
+
+    // The lab's own questions are few.
+    async fn lock_waits(&self) -> Result<LockWaits> {
+        self.inner.lock_waits().await
+    }
+
+    async fn links(&self) -> Result<Option<u64>> {
+        self.inner.links().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        // Whoever asks whether it is back must be told how it is.
+        let answer = self.inner.ping().await;
+        if answer.is_ok() {
+            self.breaker.seen_alive();
+        }
+        answer
+    }
+}
+
+/// What a transaction's statements were asked by.
+enum Asked {
+    /// There was none yet.
+    Nothing,
+    /// Leave that has not been told of yet.
+    With(Leave),
+    /// Nobody's leave.
+    WithoutLeave,
+    /// What came of it is told.
+    Told,
+}
+
+struct CircuitTransaction {
+    inner: Box<dyn Transaction>,
+    breaker: Arc<Breaker>,
+    asked: Asked,
+}
+
+impl CircuitTransaction {
+    /// Before each statement: the first one needs leave.
+    fn ask(&mut self) -> Result<&mut dyn Transaction> {
+        if let Asked::Nothing = self.asked {
+            self.asked = Asked::With(self.breaker.enter()?);
+        }
+        Ok(&mut *self.inner)
+    }
+
+    /// After each statement: an error is the end of it, whatever is still to be rolled back.
+    fn answered<T>(&mut self, answer: Result<T>) -> Result<T> {
+        match &answer {
+            Ok(_) if matches!(self.asked, Asked::WithoutLeave) => self.breaker.seen_alive(),
+            Ok(_) => {}
+            Err(error) => {
+                if let Asked::With(leave) = mem::replace(&mut self.asked, Asked::Told) {
+                    tell(leave, Some(error));
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// A statement, asked for and answered.
+macro_rules! statement {
+    ($transaction:ident, $method:ident($($argument:expr),*)) => {{
+        let answer = $transaction.ask()?.$method($($argument),*).await;
+        $transaction.answered(answer)
+    }};
+}
+
+#[async_trait]
+impl Transaction for CircuitTransaction {
+    async fn read(&mut self, user_id: i64, lock: RowLock) -> Result<Option<State>> {
+        statement!(self, read(user_id, lock))
+    }
+
+    async fn write(&mut self, user_id: i64, balance: Money) -> Result<Matched> {
+        statement!(self, write(user_id, balance))
+    }
+
+    async fn overtaken(&mut self, user_id: i64, version_read: i64) -> Result<Option<BlindWrite>> {
+        statement!(self, overtaken(user_id, version_read))
+    }
+
+    async fn write_if_version(&mut self, user_id: i64, balance: Money, version: i64) -> Result<Matched> {
+        statement!(self, write_if_version(user_id, balance, version))
+    }
+
+    async fn write_if_fence(&mut self, user_id: i64, balance: Money, token: i64) -> Result<Matched> {
+        statement!(self, write_if_fence(user_id, balance, token))
+    }
+
+    async fn add_within(&mut self, user_id: i64, delta: Money, applicable: (Money, Money)) -> Result<Matched> {
+        statement!(self, add_within(user_id, delta, applicable))
+    }
+
+    async fn begin_and_add(
+        &mut self,
+        user_id: i64,
+        delta: Money,
+        applicable: (Money, Money),
+    ) -> Result<Option<(Matched, State)>> {
+        statement!(self, begin_and_add(user_id, delta, applicable))
+    }
+
+    async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
+        self.ask()?;
+        let Self { inner, asked, .. } = *self;
+        ended(asked, inner.append_and_commit(entry).await)
+    }
+
+    async fn lock_many(&mut self, user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Result<BTreeMap<i64, State>> {
+        statement!(self, lock_many(user_ids, if_locked))
+    }
+
+    async fn find_many(&mut self, requests: &BTreeMap<i64, Vec<Uuid>>) -> Result<Vec<Entry>> {
+        statement!(self, find_many(requests))
+    }
+
+    async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
+        statement!(self, write_many(entries, accounts))
+    }
+
+    async fn insert_account(&mut self, user_id: i64, balance: Money) -> Result<()> {
+        statement!(self, insert_account(user_id, balance))
+    }
+
+    async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
+        statement!(self, find(user_id, request_id))
+    }
+
+    async fn append(&mut self, entry: &NewEntry) -> Result<()> {
+        statement!(self, append(entry))
+    }
+
+    async fn filter(&mut self) -> Result<Filter> {
+        statement!(self, filter())
+    }
+
+    async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
+        statement!(self, move_filter(from, to))
+    }
+
+    async fn commit(self: Box<Self>) -> Result<()> {
+        let Self { inner, asked, .. } = *self;
+        ended(asked, inner.commit().await)
+    }
+
+    async fn rollback(self: Box<Self>) {
+        let Self { inner, asked, .. } = *self;
+        inner.rollback().await;
+        let _ = ended(asked, Ok(()));
+    }
+}
+
+/// Says what came of a whole transaction.
+fn ended(asked: Asked, answer: Result<()>) -> Result<()> {
+    if let Asked::With(leave) = asked {
+        tell(leave, answer.as_ref().err());
+    }
+    answer
+}

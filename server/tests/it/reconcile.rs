@@ -1,0 +1,124 @@
+//! The journal against the balances: what is found to be gone, and that it stays found until somebody mends it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zbl_server::{
+    account::{Change, Direction},
+    reconcile::Reconciler,
+    strategy,
+    timeline::Phase,
+};
+
+use crate::app::{Bench, Database, deduction, money};
+
+/// Two changes that have read the same: the second overwrites the first.
+async fn race(bench: &Bench, [first, second]: [Change; 2]) {
+    let none = Some(strategy::find("none").unwrap());
+    let gates = [first, second].map(|change| bench.gates.hold(change.request_id, Phase::Compute));
+    let calls = [first, second].map(|change| {
+        let ledger = Arc::clone(&bench.ledger);
+        tokio::spawn(async move { ledger.apply(change, none).await })
+    });
+    for gate in &gates {
+        gate.arrived().await;
+    }
+    for (gate, call) in gates.into_iter().zip(calls) {
+        gate.release();
+        call.await.unwrap().unwrap();
+    }
+}
+
+/// A whole round: every account is listed, and then the end of the list.
+async fn loss(reconciler: &mut Reconciler) -> u128 {
+    for _ in 0..4 {
+        reconciler.tick().await.unwrap();
+    }
+    reconciler.loss()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_update_is_found_and_closed_by_a_reset() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        let mut reconciler = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+        let (user_id, other) = (bench.account("1000.00").await, bench.account("50.00").await);
+        for strategy in ["atomic", "batched", "pessimistic", "optimistic", "serializable", "mutex", "none"] {
+            bench.ledger.apply(deduction(user_id), Some(strategy::find(strategy).unwrap())).await.unwrap();
+        }
+        assert_eq!(loss(&mut reconciler).await, 0, "one after the other");
+
+        race(&bench, [deduction(user_id), deduction(user_id)]).await;
+        assert_eq!(loss(&mut reconciler).await, 1000);
+        // A lost deposit elsewhere does not make up for it.
+        let deposit = || Change { direction: Direction::Deposit, amount: money("3.00"), ..deduction(other) };
+        race(&bench, [deposit(), deposit()]).await;
+        assert_eq!(loss(&mut reconciler).await, 1300);
+        // Whoever begins anew finds the same, and what is done afterwards changes nothing.
+        bench.ledger.apply(deduction(user_id), None).await.unwrap();
+        let mut anew = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+        assert_eq!((loss(&mut reconciler).await, loss(&mut anew).await), (1300, 1300));
+
+        bench.ledger.reset(user_id, money("1000.00"), Uuid::new_v4()).await.unwrap();
+        assert_eq!(loss(&mut reconciler).await, 300, "what was lost before a RESET is history");
+        bench.ledger.apply(deduction(user_id), None).await.unwrap();
+        assert_eq!(loss(&mut reconciler).await, 300);
+    }
+}
+
+/// The balance is changed behind the service's back, and put right in the same way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_that_was_tampered_with_is_found_and_closed_by_its_repair() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    let mut reconciler = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+    let user_id = bench.account("1000.00").await;
+    let set = |balance: &str| {
+        let sql = format!("UPDATE accounts SET balance = {balance} WHERE user_id = {user_id}");
+        test_support::query(&database.url, &sql).unwrap();
+    };
+    assert_eq!(loss(&mut reconciler).await, 0);
+    set("990.00");
+    assert_eq!(loss(&mut reconciler).await, 1000);
+    bench.ledger.apply(deduction(user_id), None).await.unwrap();
+    assert_eq!(loss(&mut reconciler).await, 1000);
+    set("990.00");
+    assert_eq!(loss(&mut reconciler).await, 0);
+}
+
+/// A journal that is longer than a tick reads, and more accounts than a tick lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_journals_and_many_accounts_take_several_ticks() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    let user_id = bench.account("1000.00").await;
+    let insert = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy) \
+             SELECT {user_id}, seq, UNHEX(LPAD(HEX(seq), 32, '0')), 'DEPOSIT', 1, 1000 + seq - 1, seq - 1, 'atomic' \
+             FROM seq_{from}_to_{to}"
+        )
+    };
+    test_support::query(&database.url, &insert(2, 25_000)).unwrap();
+    let accounts = "INSERT INTO accounts (user_id, balance, version) SELECT seq, 7, 1 FROM seq_1_to_1200";
+    test_support::query(&database.url, accounts).unwrap();
+    let opened = "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy) \
+                  SELECT seq, 1, UNHEX(LPAD(HEX(seq), 32, '0')), 'OPEN', 7, 7, 0, '' FROM seq_1_to_1200";
+    test_support::query(&database.url, opened).unwrap();
+    // 3.00 more than the journal says.
+    let balance = format!("UPDATE accounts SET version = 25000, balance = 26002 WHERE user_id = {user_id}");
+    test_support::query(&database.url, &balance).unwrap();
+
+    let mut reconciler = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+    let store = &bench.ledger.bench().store;
+    let mut ticks = 0;
+    while reconciler.loss() == 0 {
+        let before = store.work().round_trips;
+        reconciler.tick().await.unwrap();
+        assert!(store.work().round_trips - before <= 12, "a tick's work is bounded");
+        ticks += 1;
+        assert!(ticks < 500, "never found");
+    }
+    assert_eq!(reconciler.loss(), 300);
+    assert!(ticks > 3, "{ticks}");
+}
