@@ -5,6 +5,7 @@ mod gauges;
 
 use std::{
     future::Future,
+    iter,
     num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
@@ -33,8 +34,8 @@ use crate::{
     ledger::{self, Ledger},
     limit::{self, Limits, Rate},
     listeners::{Addresses, Listeners},
-    reconcile::Reconciler,
-    rpc::{self, AccountRpc, Handlers, Lab, LabAccess, LabRpc, Watch},
+    reconcile::{Finding, Reconciler},
+    rpc::{self, AccountRpc, Handlers, LabAccess, LabRpc, Premises, Watch},
     store::{
         self, Circuit, Store,
         mysql::{self, MysqlStore},
@@ -168,7 +169,8 @@ impl App {
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
         let bound = listeners.addresses().map_err(failed)?;
-        let handlers = self.handlers(bound, &stopping);
+        let reconciler = self.reconciler();
+        let handlers = self.handlers(bound, reconciler.as_ref().map(Reconciler::finding), &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
         let layers = layer::Settings {
@@ -205,7 +207,7 @@ impl App {
                 Ok(())
             } => served,
             () = http::count() => Ok(()),
-            () = self.reconcile() => Ok(()),
+            () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -213,16 +215,19 @@ impl App {
         }
     }
 
-    /// Reconciles for as long as it is polled, where that is wanted.
-    async fn reconcile(&self) {
-        if self.config.reconcile_every.is_zero() {
-            return std::future::pending().await;
-        }
-        Reconciler::new(Arc::clone(&self.ledger.bench().store)).run(self.config.reconcile_every).await;
+    /// What compares journal and balances, where that is wanted.
+    fn reconciler(&self) -> Option<Reconciler> {
+        let is_wanted = !self.config.reconcile_every.is_zero();
+        is_wanted.then(|| Reconciler::new(Arc::clone(&self.ledger.bench().store)))
     }
 
     /// The handlers that both ports share.
-    fn handlers(&self, bound: Addresses, stopping: &watch::Receiver<bool>) -> Handlers {
+    fn handlers(
+        &self,
+        bound: Addresses,
+        finding: Option<watch::Receiver<Finding>>,
+        stopping: &watch::Receiver<bool>,
+    ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
         let watch = Watch {
             timeline: Arc::clone(&timeline),
@@ -230,14 +235,20 @@ impl App {
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
-        let own_address = reachable(bound.grpc);
-        let (ledger, instance) = (Arc::clone(&self.ledger), self.config.instance.clone());
-        let lab = Lab::new(ledger, instance, own_address, self.started, stopping.clone());
-        let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         let limits = Arc::new(Limits::new(bounds(&self.config)));
+        let premises = Premises {
+            ledger: Arc::clone(&self.ledger),
+            instance: self.config.instance.clone(),
+            own_address: reachable(bound.grpc),
+            started: self.started,
+            limits: Arc::clone(&limits),
+            finding,
+            stopping: stopping.clone(),
+        };
+        let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
-            lab: Arc::new(LabRpc::new(lab)),
+            lab: Arc::new(LabRpc::new(premises)),
             lab_access: access,
             limits,
             max_deadline: self.config.max_deadline,
@@ -273,6 +284,14 @@ impl App {
             .with_graceful_shutdown(async move { stopped(&mut stopping).await })
             .await
             .map_err(failed)
+    }
+}
+
+/// Reconciles for as long as it is polled.
+async fn reconcile(reconciler: Option<Reconciler>, every: Duration) {
+    match reconciler {
+        Some(reconciler) => reconciler.run(every).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -355,11 +374,14 @@ fn failed(error: impl std::fmt::Display) -> Error {
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
-    let store = open_store(config).await?;
+    let database = Breaker::new("database", breaker_settings(config));
+    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&database)));
     let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
     let store = cache.listen_to(store);
     let locks = locks(config)?;
-    let bench = Workbench { store, timeline, locks, gates, compute_delay: config.compute_delay };
+    let lock_breakers = [&locks.single, &locks.redlock].into_iter().flatten().map(|lock| Arc::clone(&lock.breaker));
+    let breakers = iter::once(database).chain(lock_breakers).collect();
+    let bench = Workbench { store, timeline, locks, breakers, gates, compute_delay: config.compute_delay };
     let limits = ledger::Limits {
         max_attempts: config.max_attempts,
         operation_timeout: config.operation_timeout,
@@ -405,15 +427,14 @@ fn locks(config: &Config) -> Result<Locks, Error> {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
-    let store: Arc<dyn Store> = match &config.database_url {
+    Ok(match &config.database_url {
         DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
             Arc::new(MysqlStore::open(url, &limits).await?)
         }
-    };
-    Ok(Arc::new(Circuit::new(store, Breaker::new("database", breaker_settings(config)))))
+    })
 }
 
 const fn breaker_settings(config: &Config) -> breaker::Settings {

@@ -12,7 +12,10 @@
 //! It knows nothing of what it protects: whoever asks says what came of it, and whether that was the server's fault.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -59,6 +62,24 @@ pub struct Refused {
 pub struct Breaker {
     name: &'static str,
     circuit: Mutex<Circuit>,
+    refused: AtomicU64,
+}
+
+/// What a breaker looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// What it is called in metrics and logs.
+    pub name: &'static str,
+    /// What it lets through.
+    pub position: Position,
+    /// Outcomes within the window that count against it; none unless it is closed.
+    pub failed: u64,
+    /// Outcomes within the window, or of probes, that count for it.
+    pub succeeded: u64,
+    /// How long nothing will be asked yet; zero unless it is open.
+    pub retry_after: Duration,
+    /// Callers turned away since it was made.
+    pub refused: u64,
 }
 
 /// Leave to ask once. Whoever has it says what came of it, or drops it where nothing did.
@@ -73,8 +94,10 @@ impl Breaker {
     /// A closed one, and what it is called in metrics and logs.
     pub fn new(name: &'static str, settings: Settings) -> Arc<Self> {
         let circuit = Circuit { settings, era: 0, now: State::Closed(Box::default()), begun: Instant::now() };
-        let breaker = Self { name, circuit: Mutex::new(circuit) };
+        let breaker = Self { name, circuit: Mutex::new(circuit), refused: AtomicU64::new(0) };
         breaker.tell(Position::Closed);
+        // Told as none from the start, so that the first is seen as one more.
+        breaker.refusals().increment(0);
         Arc::new(breaker)
     }
 
@@ -85,7 +108,8 @@ impl Breaker {
     pub fn enter(self: &Arc<Self>) -> Result<Leave, Refused> {
         let entered = self.change(|circuit| circuit.enter(Instant::now()));
         if entered.is_err() {
-            metrics::counter!("breaker_refused_total", "breaker" => self.name).increment(1);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refusals().increment(1);
         }
         Ok(Leave { breaker: Arc::clone(self), era: entered?, told: false })
     }
@@ -95,9 +119,24 @@ impl Breaker {
         self.change(Circuit::seen_alive);
     }
 
-    /// What is let through now.
-    pub fn position(&self) -> Position {
-        self.circuit().position()
+    /// What it looks like now.
+    pub fn figures(&self) -> Figures {
+        let now = Instant::now();
+        let circuit = self.circuit();
+        let (failed, succeeded, retry_after) = match &circuit.now {
+            State::Closed(window) => {
+                let Slot { failed, succeeded, .. } = window.sum(circuit.slot(now));
+                (failed, succeeded, Duration::ZERO)
+            }
+            State::Open { until } => (0, 0, until.saturating_duration_since(now)),
+            State::HalfOpen { succeeded, .. } => (0, (*succeeded).into(), Duration::ZERO),
+        };
+        let refused = self.refused.load(Ordering::Relaxed);
+        Figures { name: self.name, position: circuit.position(), failed, succeeded, retry_after, refused }
+    }
+
+    fn refusals(&self) -> metrics::Counter {
+        metrics::counter!("breaker_refused_total", "breaker" => self.name)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Circuit) -> T) -> T {

@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,9 @@ use crate::error::{Error, RateOf};
 /// once more.
 const ACCOUNTS_MOST: u64 = 1 << 16;
 
+/// What the limit of calls at a time is called in metrics.
+const ROOM: &str = "concurrency";
+
 /// So many a second for ever, and so many at once after a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -35,7 +38,7 @@ pub struct Rate {
 }
 
 /// What is allowed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Calls at a time.
     pub max_concurrent: u32,
@@ -47,10 +50,11 @@ pub struct Bounds {
 
 /// What is left of it.
 pub struct Limits {
+    bounds: Bounds,
     calls: Arc<Semaphore>,
-    max_concurrent: u32,
     rate: Option<Bucket>,
     accounts: Option<Accounts>,
+    refused_for_room: AtomicU64,
 }
 
 /// Room for one call, until dropped.
@@ -59,22 +63,38 @@ pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphor
 /// How the limits are used right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// The most calls at a time.
-    pub max_concurrent: u32,
+    /// What is allowed.
+    pub bounds: Bounds,
     /// Calls under way.
     pub concurrent: u32,
     /// What the bucket of all calls held when a call last took from it; `None` where there is none.
     pub tokens: Option<u32>,
+    /// What was refused since the server was started.
+    pub refused: Refusals,
+}
+
+/// Calls refused, by the limit that refused them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// No room for another call.
+    pub room: u64,
+    /// Too many calls a second.
+    pub rate: u64,
+    /// Too many changes a second of one account.
+    pub account_rate: u64,
 }
 
 impl Limits {
     /// Nothing is used up yet.
     pub fn new(bounds: Bounds) -> Self {
+        // Told as none from the start: of a counter that appears with its first refusal nobody sees that it has grown.
+        [ROOM, RateOf::Server.name(), RateOf::Account.name()].map(|limit| refusals(limit).increment(0));
         Self {
+            bounds,
             calls: Arc::new(Semaphore::new(bounds.max_concurrent as usize)),
-            max_concurrent: bounds.max_concurrent,
-            rate: bounds.rate.map(|rate| Bucket::new(RateOf::Server, rate)),
+            rate: bounds.rate.map(|rate| Bucket::new(RateOf::Server, rate, Arc::default())),
             accounts: bounds.account_rate.map(Accounts::new),
+            refused_for_room: AtomicU64::new(0),
         }
     }
 
@@ -84,8 +104,9 @@ impl Limits {
     /// [`Error::Overloaded`].
     pub fn enter(&self) -> Result<Room, Error> {
         Arc::clone(&self.calls).try_acquire_owned().map(Room).map_err(|_| {
-            refused("concurrency");
-            Error::Overloaded(format!("{} calls are under way already (--max-concurrent)", self.max_concurrent))
+            refused(ROOM, &self.refused_for_room);
+            let most = self.bounds.max_concurrent;
+            Error::Overloaded(format!("{most} calls are under way already (--max-concurrent)"))
         })
     }
 
@@ -111,10 +132,16 @@ impl Limits {
     /// How they are used.
     pub fn fill(&self) -> Fill {
         let free = u32::try_from(self.calls.available_permits()).unwrap_or(u32::MAX);
+        let count = |refused: &AtomicU64| refused.load(Ordering::Relaxed);
         Fill {
-            max_concurrent: self.max_concurrent,
-            concurrent: self.max_concurrent.saturating_sub(free),
+            bounds: self.bounds,
+            concurrent: self.bounds.max_concurrent.saturating_sub(free),
             tokens: self.rate.as_ref().map(|bucket| bucket.left.load(Ordering::Relaxed)),
+            refused: Refusals {
+                room: count(&self.refused_for_room),
+                rate: self.rate.as_ref().map_or(0, |bucket| count(&bucket.refused)),
+                account_rate: self.accounts.as_ref().map_or(0, |accounts| count(&accounts.refused)),
+            },
         }
     }
 }
@@ -125,12 +152,14 @@ struct Bucket {
     rate: Rate,
     limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
     left: AtomicU32,
+    /// Shared by the buckets of all accounts.
+    refused: Arc<AtomicU64>,
 }
 
 impl Bucket {
-    fn new(of: RateOf, rate: Rate) -> Self {
+    fn new(of: RateOf, rate: Rate, refused: Arc<AtomicU64>) -> Self {
         let limiter = RateLimiter::direct(Quota::per_second(rate.per_second).allow_burst(rate.burst));
-        Self { of, rate, limiter: limiter.with_middleware(), left: AtomicU32::new(rate.burst.get()) }
+        Self { of, rate, limiter: limiter.with_middleware(), left: AtomicU32::new(rate.burst.get()), refused }
     }
 
     fn take(&self) -> Result<(), Error> {
@@ -141,7 +170,7 @@ impl Bucket {
             }
             Err(not_until) => {
                 self.left.store(0, Ordering::Relaxed);
-                refused(self.of.name());
+                refused(self.of.name(), &self.refused);
                 let retry_after = not_until.wait_time_from(DefaultClock::default().now());
                 Err(Error::RateLimited { of: self.of, rate: self.rate, retry_after })
             }
@@ -153,23 +182,30 @@ impl Bucket {
 struct Accounts {
     rate: Rate,
     buckets: Cache<i64, Arc<Bucket>>,
+    refused: Arc<AtomicU64>,
 }
 
 impl Accounts {
     fn new(rate: Rate) -> Self {
         // Untouched for so long a bucket is full again: forgetting it changes nothing.
         let refilled = Duration::from_secs(u64::from(rate.burst.get().div_ceil(rate.per_second.get())));
-        Self { rate, buckets: Cache::builder().max_capacity(ACCOUNTS_MOST).time_to_idle(refilled).build() }
+        let buckets = Cache::builder().max_capacity(ACCOUNTS_MOST).time_to_idle(refilled).build();
+        Self { rate, buckets, refused: Arc::default() }
     }
 
     async fn take(&self, user_id: i64) -> Result<(), Error> {
-        let new = async { Arc::new(Bucket::new(RateOf::Account, self.rate)) };
+        let new = async { Arc::new(Bucket::new(RateOf::Account, self.rate, Arc::clone(&self.refused))) };
         self.buckets.get_with(user_id, new).await.take()
     }
 }
 
-fn refused(limit: &'static str) {
-    metrics::counter!("limiter_refused_total", "limit" => limit).increment(1);
+fn refused(limit: &'static str, count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
+    refusals(limit).increment(1);
+}
+
+fn refusals(limit: &'static str) -> metrics::Counter {
+    metrics::counter!("limiter_refused_total", "limit" => limit)
 }
 
 #[cfg(test)]
@@ -190,6 +226,7 @@ mod tests {
         assert!((0..3).all(|_| limits.call().is_ok()));
         assert_eq!(limits.fill().tokens, Some(0));
         let Err(Error::RateLimited { of: RateOf::Server, retry_after, .. }) = limits.call() else { panic!("a fourth") };
+        assert_eq!(limits.fill().refused, Refusals { rate: 1, ..Refusals::default() });
         assert!(!retry_after.is_zero() && retry_after <= Duration::from_secs(1), "{retry_after:?}");
     }
 
@@ -202,6 +239,7 @@ mod tests {
         assert!(matches!(limits.change_of(1).await, Err(Error::RateLimited { of: RateOf::Account, .. })));
         limits.change_of(2).await.unwrap();
         limits.call().unwrap();
+        assert_eq!(limits.fill().refused, Refusals { account_rate: 1, ..Refusals::default() });
     }
 
     #[tokio::test]
@@ -220,7 +258,8 @@ mod tests {
         let limits = limits(None, None);
         let room = (limits.enter().unwrap(), limits.enter().unwrap());
         assert!(matches!(limits.enter(), Err(Error::Overloaded(_))));
-        assert_eq!(limits.fill().concurrent, 2);
+        let Fill { concurrent, refused, .. } = limits.fill();
+        assert_eq!((concurrent, refused.room), (2, 1));
         drop(room);
         limits.enter().unwrap();
     }

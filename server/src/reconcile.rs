@@ -6,9 +6,12 @@
 //! is remembered, so that a quiet account costs nothing but its line in a list. It reads without locks: an account's state
 //! comes with its version, and the journal up to a version never changes.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{
     account::{Entry, EntryKind, Money, State},
@@ -39,6 +42,19 @@ pub struct Reconciler {
     unfinished: Option<Unfinished>,
     /// The rest of the page of the list that it is from, in reverse.
     listed: Vec<(i64, State)>,
+    finding: watch::Sender<Finding>,
+}
+
+/// What has been found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Finding {
+    /// What is gone, minor units: the sum over accounts of how much their balance is off, either way. Lost deposits in one
+    /// account do not make up for lost deductions in another.
+    pub loss: u128,
+    /// Accounts whose balance is off their journal.
+    pub accounts: u64,
+    /// How many times every account was looked at. Before the first, what is gone may not have been found yet.
+    pub rounds: u64,
 }
 
 /// How far an account was folded.
@@ -77,7 +93,14 @@ impl Folded {
 impl Reconciler {
     /// Begins with the first account.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, after: 0, folded: HashMap::new(), unfinished: None, listed: Vec::new() }
+        let finding = watch::Sender::default();
+        Self { store, after: 0, folded: HashMap::new(), unfinished: None, listed: Vec::new(), finding }
+    }
+
+    /// What it finds, as it finds it.
+    #[must_use]
+    pub fn finding(&self) -> watch::Receiver<Finding> {
+        self.finding.subscribe()
     }
 
     /// Reconciles for as long as it is polled.
@@ -111,13 +134,6 @@ impl Reconciler {
         Ok(())
     }
 
-    /// What is gone, minor units: the sum over accounts of how much their balance is off, either way. Lost deposits in one
-    /// account do not make up for lost deductions in another.
-    #[must_use]
-    pub fn loss(&self) -> u128 {
-        self.folded.values().map(|folded| folded.loss.unsigned_abs()).sum()
-    }
-
     /// The next page of the list; after the last one, from the first again.
     async fn list(&mut self) -> Result<()> {
         self.listed = self.store.accounts(self.after, ACCOUNTS_A_TICK).await?;
@@ -125,6 +141,7 @@ impl Reconciler {
             Some((user_id, _)) => self.after = *user_id,
             None => {
                 self.after = 0;
+                self.finding.send_modify(|finding| finding.rounds += 1);
                 metrics::counter!("reconciliation_rounds_total").increment(1);
             }
         }
@@ -137,11 +154,11 @@ impl Reconciler {
     fn next(&mut self) -> Option<Unfinished> {
         while let Some((user_id, state)) = self.listed.pop() {
             let folded = self.folded.get(&user_id).copied().unwrap_or_default();
-            if folded.version < state.version {
-                return Some(Unfinished { user_id, state, folded });
-            }
-            if folded.version == state.version {
-                self.remember(user_id, folded.held_against(state));
+            match folded.version.cmp(&state.version) {
+                Ordering::Less => return Some(Unfinished { user_id, state, folded }),
+                Ordering::Equal => self.remember(user_id, folded.held_against(state)),
+                // Versions never go back: it is another database by now, restored from a copy.
+                Ordering::Greater => return Some(Unfinished { user_id, state, folded: Folded::default() }),
             }
         }
         None
@@ -192,8 +209,11 @@ impl Reconciler {
     }
 
     fn tell(&self) {
-        let lossy = self.folded.values().filter(|folded| folded.loss != 0).count();
-        metrics::gauge!("balance_loss_amount").set(self.loss() as f64 / MINOR);
-        metrics::gauge!("balance_loss_accounts").set(lossy as f64);
+        let lossy = || self.folded.values().filter(|folded| folded.loss != 0);
+        let loss: u128 = lossy().map(|folded| folded.loss.unsigned_abs()).sum();
+        let accounts = lossy().count() as u64;
+        self.finding.send_modify(|finding| (finding.loss, finding.accounts) = (loss, accounts));
+        metrics::gauge!("balance_loss_amount").set(loss as f64 / MINOR);
+        metrics::gauge!("balance_loss_accounts").set(accounts as f64);
     }
 }

@@ -14,7 +14,7 @@ mod timeline;
 pub use self::{
     account::AccountRpc,
     facade::router as facade,
-    lab::{Lab, LabAccess, LabRpc},
+    lab::{LabAccess, LabRpc, Premises},
     timeline::Watch,
 };
 pub(crate) use self::{

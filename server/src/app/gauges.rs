@@ -15,6 +15,9 @@ pub(super) fn read(ledger: &Ledger, limits: &Limits) {
     let bench = ledger.bench();
     gauge!("build_info", "version" => env!("CARGO_PKG_VERSION"), "store" => bench.store.name()).set(1.0);
     pool(bench.store.pool());
+    // The process as everybody's dashboards know it: memory, processor time, file descriptors.
+    #[cfg(target_os = "linux")]
+    metrics_process::Collector::default().collect();
 
     let Work { round_trips, commits, rollbacks, .. } = bench.store.work();
     counter!("db_round_trips_total").absolute(round_trips);
@@ -32,9 +35,9 @@ pub(super) fn read(ledger: &Ledger, limits: &Limits) {
     gauge!("batch_largest_changes").set(largest as f64);
     gauge!("batch_waiting_changes").set(waiting as f64);
 
-    let Fill { max_concurrent, concurrent, tokens } = limits.fill();
+    let Fill { bounds, concurrent, tokens, .. } = limits.fill();
     gauge!("limiter_calls").set(f64::from(concurrent));
-    gauge!("limiter_calls_max").set(f64::from(max_concurrent));
+    gauge!("limiter_calls_max").set(f64::from(bounds.max_concurrent));
     if let Some(tokens) = tokens {
         gauge!("limiter_tokens").set(f64::from(tokens));
     }

@@ -145,10 +145,10 @@ fn leave_that_is_dropped_is_given_back() {
     let settings = Settings { open: Duration::ZERO, least: 1, probes: 1, ..SETTINGS };
     let breaker = Breaker::new("test", settings);
     breaker.enter().unwrap().failed();
-    assert_eq!(breaker.position(), Position::Open);
+    assert_eq!(breaker.figures().position, Position::Open);
     drop(breaker.enter().unwrap());
     let probe = breaker.enter().unwrap();
     assert!(breaker.enter().is_err());
     probe.succeeded();
-    assert_eq!(breaker.position(), Position::Closed);
+    assert_eq!(breaker.figures().position, Position::Closed);
 }

@@ -49,6 +49,8 @@ fn counted() -> Option<&'static PrometheusHandle> {
 
 /// What each metric means, for whoever meets it in a query.
 fn describe() {
+    #[cfg(target_os = "linux")]
+    metrics_process::Collector::default().describe();
     for (name, meaning) in COUNTERS {
         metrics::describe_counter!(name, meaning);
     }

@@ -22,7 +22,7 @@ use zbl_proto::v1::{self, lab_service_server::LabService};
 pub use self::access::LabAccess;
 use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
-use crate::{error::Error, ledger::Ledger};
+use crate::{error::Error, ledger::Ledger, limit::Limits, reconcile::Finding};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -32,18 +32,27 @@ pub struct LabRpc {
     lab: Arc<Lab>,
 }
 
-/// What the lab's calls work with.
-pub struct Lab {
+/// The server that a lab is in.
+pub struct Premises {
     /// The service under attack.
-    ledger: Arc<Ledger>,
+    pub ledger: Arc<Ledger>,
     /// The instance's name.
-    instance: String,
+    pub instance: String,
     /// Where this server answers: attacks go through the network like any client's calls.
-    own_address: SocketAddr,
+    pub own_address: SocketAddr,
     /// When the server was started.
-    started: Instant,
+    pub started: Instant,
+    /// How much the server takes on.
+    pub limits: Arc<Limits>,
+    /// What comparing journal and balances has found; `None` where that is off.
+    pub finding: Option<watch::Receiver<Finding>>,
     /// Becomes true when the server is to stop; streams end then.
-    stopping: watch::Receiver<bool>,
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// What the lab's calls work with.
+struct Lab {
+    premises: Premises,
     /// One attack at a time: two would measure each other.
     attacks: Arc<Semaphore>,
     /// The schedule being played.
@@ -54,19 +63,9 @@ pub struct Lab {
 
 impl Lab {
     /// A lab with nothing under way in it.
-    pub fn new(
-        ledger: Arc<Ledger>,
-        instance: String,
-        own_address: SocketAddr,
-        started: Instant,
-        stopping: watch::Receiver<bool>,
-    ) -> Self {
+    fn new(premises: Premises) -> Self {
         Self {
-            ledger,
-            instance,
-            own_address,
-            started,
-            stopping,
+            premises,
             attacks: Arc::new(Semaphore::new(1)),
             schedules: Schedules::default(),
             holds: Arc::new(Semaphore::new(hold::HOLDS_MOST)),
@@ -76,8 +75,8 @@ impl Lab {
 
 impl LabRpc {
     /// The lab. Whoever comes here has been let in by [`LabAccess`].
-    pub fn new(lab: Lab) -> Self {
-        Self { lab: Arc::new(lab) }
+    pub fn new(premises: Premises) -> Self {
+        Self { lab: Arc::new(Lab::new(premises)) }
     }
 }
 
@@ -93,7 +92,7 @@ impl LabService for LabRpc {
             let user_id = convert::user_id(message.user_id)?;
             let balance = convert::balance("balance", &message.balance)?;
             let request_id = convert::request_id(&message.request_id)?;
-            Ok::<_, Error>((lab.ledger.reset(user_id, balance, request_id).await?, request_id))
+            Ok::<_, Error>((lab.premises.ledger.reset(user_id, balance, request_id).await?, request_id))
         };
         let (reset, request_id) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
         let message = v1::ResetAccountResponse {
@@ -151,7 +150,7 @@ impl LabService for LabRpc {
         &self,
         _: Request<v1::ClearTimelineRequest>,
     ) -> Result<Response<v1::ClearTimelineResponse>, Status> {
-        let cleared = self.lab.ledger.bench().timeline.clear();
+        let cleared = self.lab.premises.ledger.bench().timeline.clear();
         Ok(Response::new(v1::ClearTimelineResponse { cleared: cleared.try_into().unwrap_or(i64::MAX) }))
     }
 
@@ -170,7 +169,7 @@ impl LabService for LabRpc {
         let interval = convert::interval(request.get_ref().interval.as_ref()).map_err(|error| status(&error.into()))?;
         let statuses = stream::unfold(Some((lab, Duration::ZERO)), move |watching| async move {
             let (lab, wait) = watching?;
-            let mut stopping = lab.stopping.clone();
+            let mut stopping = lab.premises.stopping.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {
                     let message = v1::WatchStatusResponse { status: Some(lab.snapshot()) };

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{Claim, Failure, Locks};
 use crate::{
     account::{Change, Money, NewEntry, Receipt, Refusal, State},
+    breaker::Breaker,
     gate::{Gates, Point},
     store::{BlindWrite, Isolation, Store, Transaction},
     timeline::{Contender, Event, Noted, Phase, Race, Span, Timeline},
@@ -28,6 +29,8 @@ pub struct Workbench {
     pub timeline: Arc<Timeline>,
     /// The locks in Redis, where there are any.
     pub locks: Locks,
+    /// What stands before the database and before Redis.
+    pub breakers: Vec<Arc<Breaker>>,
     /// The lab's gates; none where the lab is closed.
     pub gates: Option<Arc<Gates>>,
     /// The lab's delay in the compute phase, which widens the race; zero in production.

@@ -12,6 +12,7 @@ use std::{
 use test_support::{Cut, CutProxy, MariaDb, NewConnections, Redis};
 use zbl_server::{
     account::{Direction, Refusal},
+    breaker::{Figures, Position},
     error::{Backend, Error},
     gate::Point,
     ledger::{Fate, Resolve},
@@ -165,6 +166,7 @@ async fn an_open_breaker_spares_the_database_until_it_is_seen_alive() {
     assert!(matches!(first, Err(Error::BackendDown { .. } | Error::CircuitOpen { .. })), "{first:?}");
     proxy.set_new_connections(NewConnections::Pass);
 
+    let breaker = || bench.ledger.bench().breakers[0].figures();
     let trips = bench.ledger.bench().store.work().round_trips;
     for row in strategy::REGISTRY {
         let refused = bench.ledger.apply(deduction(user_id), Some(row)).await.unwrap_err();
@@ -173,6 +175,9 @@ async fn an_open_breaker_spares_the_database_until_it_is_seen_alive() {
     let refused = bench.ledger.fate(user_id, change.request_id, Resolve::Finally).await.unwrap_err();
     assert!(is_open(&refused, Backend::Database), "{refused}");
     assert_eq!(bench.ledger.bench().store.work().round_trips, trips, "the database was asked");
+    let Figures { name, position, retry_after, refused, .. } = breaker();
+    assert_eq!((name, position), ("database", Position::Open));
+    assert!(retry_after > Duration::from_secs(3500) && refused > strategy::REGISTRY.len() as u64, "{:?}", breaker());
 
     // An old link may be found dead first.
     until("it is seen alive", async || bench.ledger.bench().store.ping().await.is_ok()).await;
@@ -180,6 +185,7 @@ async fn an_open_breaker_spares_the_database_until_it_is_seen_alive() {
     for _ in 0..4 {
         bench.ledger.apply(deduction(user_id), None).await.unwrap();
     }
+    assert_eq!(breaker().position, Position::Closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

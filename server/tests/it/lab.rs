@@ -3,15 +3,19 @@
 use tokio_stream::StreamExt;
 use tonic::Code;
 use zbl_proto::v1::{
-    ClearTimelineRequest, GapReason, GetBalanceRequest, GetStatusRequest, RunAttackRequest, StreamTimelineRequest,
-    Verdict, WatchStatusRequest, run_attack_response::Step, stream_timeline_response::Event,
+    BreakerPosition, ClearTimelineRequest, GapReason, GetBalanceRequest, GetStatusRequest, RunAttackRequest,
+    ServerStatus, StreamTimelineRequest, Verdict, WatchStatusRequest, run_attack_response::Step,
+    stream_timeline_response::Event,
 };
 use zbl_server::{
     account::Change,
     strategy::{self, Guarantee, REGISTRY},
 };
 
-use crate::app::{Database, Served, deduction, money, until};
+use crate::{
+    app::{Database, Served, deduction, money, until},
+    wire,
+};
 
 /// A small attack that can pay for half of what it asks.
 fn attack(strategy: &str) -> RunAttackRequest {
@@ -118,6 +122,51 @@ async fn the_status_is_a_snapshot_and_can_be_watched() {
     assert!((second.seconds, second.nanos) > (first.seconds, first.nanos));
     let refused = served.lab().watch_status(interval(1)).await.map(drop).unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+/// The limits, the breakers and the money, as far as the server knows of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_tells_what_is_refused_and_what_is_gone() {
+    let database = Database::mysql();
+    let words =
+        ["--max-concurrent=7", "--rate-limit=1", "--rate-burst=3", "--user-rate-limit=1", "--reconcile-every=10ms"];
+    let served = Served::start(&database.url, &words).await;
+    let status = async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    let user_id = served.bench.account("100.00").await;
+    let [own, all] = [wire::deduct(user_id, "1"), wire::deduct(user_id, "1")];
+    served.account().deduct(own).await.unwrap();
+    served.account().deduct(all).await.unwrap_err();
+    until("the server's own rate is used up", async || {
+        let message = GetBalanceRequest { user_id, consistent: true };
+        served.account().get_balance(message).await.is_err()
+    })
+    .await;
+
+    let limits = status().await.limits.unwrap();
+    assert_eq!((limits.calls, limits.calls_max, limits.refused_for_room), (0, 7, 0));
+    assert_eq!((limits.rate, limits.burst, limits.tokens, limits.account_rate), (1, 3, 0, 1));
+    assert_eq!((limits.refused_by_rate, limits.refused_by_account_rate), (1, 1));
+
+    let breakers = status().await.breakers;
+    let names: Vec<&str> = breakers.iter().map(|breaker| breaker.server.as_str()).collect();
+    assert_eq!(names, ["database", "redis_lock", "redlock"]);
+    assert!(breakers.iter().all(|breaker| breaker.position() == BreakerPosition::Closed), "{breakers:?}");
+    assert!(breakers[0].succeeded > 0 && breakers[0].retry_after.is_none(), "{breakers:?}");
+
+    let sound = |status: &ServerStatus| {
+        status.reconciliation.as_ref().is_some_and(|found| found.rounds > 0 && found.loss == "0.00")
+    };
+    until("a round without a loss", async || sound(&status().await)).await;
+    test_support::query(
+        &database.url,
+        &format!("UPDATE accounts SET balance = balance - 7.50 WHERE user_id = {user_id}"),
+    )
+    .unwrap();
+    until("the loss is told", async || {
+        let found = status().await.reconciliation.unwrap();
+        (found.loss.as_str(), found.accounts) == ("7.50", 1)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

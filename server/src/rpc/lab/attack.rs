@@ -66,7 +66,7 @@ pub(super) fn start(
     let turn = Arc::clone(&lab.attacks).try_acquire_owned().map_err(|_| {
         Error::Overloaded("another attack is running, or a schedule is being played; one at a time".to_owned())
     })?;
-    let address = lab.own_address.to_string();
+    let address = lab.premises.own_address.to_string();
     let clients = (0..CONNECTIONS).map(|_| Client::connect_lazy(&address)).collect::<Result<Vec<_>, _>>();
     let clients = clients.map_err(|error| Error::Bug(format!("own address: {error}")))?;
     let (stopper, stop) = attack::stop();
@@ -78,7 +78,8 @@ pub(super) fn start(
         drop(turn);
         outcome
     });
-    let running = Running { progress: seen, outcome, stop: StopOnDrop(stopper), stopping: lab.stopping.clone() };
+    let running =
+        Running { progress: seen, outcome, stop: StopOnDrop(stopper), stopping: lab.premises.stopping.clone() };
     Ok(stream::unfold(Some(running), |running| async {
         let mut running = running?;
         let (step, over) = running.next().await;

@@ -42,12 +42,12 @@ pub(super) fn start(
         reason: InvalidReason::Schedule,
         description: "this server holds no operations; start it with the lab open".to_owned(),
     };
-    let gates = lab.ledger.bench().gates.as_ref().ok_or_else(closed)?;
+    let gates = lab.premises.ledger.bench().gates.as_ref().ok_or_else(closed)?;
     let many = |_| Error::Overloaded(format!("{HOLDS_MOST} operations are held already"));
     let room = Arc::clone(&lab.holds).try_acquire_owned().map_err(many)?;
     let script = gates.hold(request_id, phase);
     let (told, events) = mpsc::channel(EVENTS_WAITING);
-    tokio::spawn(hold(script, room, told, lab.stopping.clone()));
+    tokio::spawn(hold(script, room, told, lab.premises.stopping.clone()));
     Ok(ReceiverStream::new(events))
 }
 

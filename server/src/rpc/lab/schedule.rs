@@ -119,18 +119,18 @@ pub(super) fn start(
     request: &v1::RunScheduleRequest,
 ) -> Result<impl Stream<Item = Result<v1::RunScheduleResponse, Status>> + Send + use<>, Error> {
     let schedule: Schedule = parsed("schedule", &request.schedule)?;
-    let scene = scene(&lab.ledger, request, &schedule)?;
+    let scene = scene(&lab.premises.ledger, request, &schedule)?;
     let closed = || invalid("schedule", "this server holds no operations; start it with the lab open".to_owned());
-    let stage = Stage::on(&lab.ledger).ok_or_else(closed)?;
+    let stage = Stage::on(&lab.premises.ledger).ok_or_else(closed)?;
     let (turn, asked) = lab.schedules.take()?;
     let attacked = |_| Error::Overloaded("an attack is under way; a schedule is played alone".to_owned());
     let alone = Arc::clone(&lab.attacks).try_acquire_owned().map_err(attacked)?;
-    if lab.ledger.in_flight() > 0 {
+    if lab.premises.ledger.in_flight() > 0 {
         return Err(Error::Overloaded("other changes are in flight; a schedule is played alone".to_owned()));
     }
     let (told, events) = mpsc::channel(EVENTS_WAITING);
     let run = Run { stage, scene, schedule, turn, _alone: alone, asked, told };
-    tokio::spawn(run.play(lab.stopping.clone()));
+    tokio::spawn(run.play(lab.premises.stopping.clone()));
     Ok(ReceiverStream::new(events))
 }
 

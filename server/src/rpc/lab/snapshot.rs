@@ -3,18 +3,27 @@
 use zbl_lock::{Figures, Lock};
 use zbl_proto::v1;
 
-use super::{Lab, convert};
-use crate::{cache, ledger::Done, store::Work, strategy::Batches};
+use super::{Lab, Premises, convert};
+use crate::{
+    account::Money,
+    breaker::{self, Breaker, Position},
+    cache,
+    ledger::Done,
+    limit::{Fill, Refusals},
+    reconcile::Finding,
+    store::Work,
+    strategy::Batches,
+};
 
 impl Lab {
     /// What the server is doing now.
     pub(super) fn snapshot(&self) -> v1::ServerStatus {
-        let ledger = &self.ledger;
+        let Premises { ledger, instance, started, limits, finding, .. } = &self.premises;
         let bench = ledger.bench();
         v1::ServerStatus {
-            instance: self.instance.clone(),
+            instance: instance.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime: self.started.elapsed().try_into().ok(),
+            uptime: started.elapsed().try_into().ok(),
             store: bench.store.name().to_owned(),
             strategies: ledger.strategies().map(convert::strategy_message).collect(),
             default_strategy: ledger.default_strategy().name.to_owned(),
@@ -26,6 +35,10 @@ impl Lab {
             locks: bench.locks.named().map(|(name, lock)| lock_status(name, lock)).collect(),
             cache: ledger.cache().reads().then(|| cache(ledger.cache().figures())),
             in_flight: ledger.in_flight().try_into().unwrap_or(i64::MAX),
+            breakers: bench.breakers.iter().map(|breaker| breaker_status(breaker)).collect(),
+            limits: Some(limit_status(limits.fill())),
+            reconciliation: finding.as_ref().map(|finding| reconciliation(*finding.borrow())),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
 }
@@ -89,6 +102,44 @@ fn cache(figures: cache::Figures) -> v1::CacheStatus {
         owed: signed(owed),
         forgotten: signed(forgotten),
     }
+}
+
+fn breaker_status(breaker: &Breaker) -> v1::BreakerStatus {
+    let breaker::Figures { name, position, failed, succeeded, retry_after, refused } = breaker.figures();
+    let is_open = position == Position::Open;
+    let position = match position {
+        Position::Closed => v1::BreakerPosition::Closed,
+        Position::HalfOpen => v1::BreakerPosition::HalfOpen,
+        Position::Open => v1::BreakerPosition::Open,
+    };
+    v1::BreakerStatus {
+        server: name.to_owned(),
+        position: position.into(),
+        failed: signed(failed),
+        succeeded: signed(succeeded),
+        retry_after: is_open.then(|| retry_after.try_into().ok()).flatten(),
+        refused: signed(refused),
+    }
+}
+
+fn limit_status(fill: Fill) -> v1::LimitStatus {
+    let Fill { bounds, concurrent, tokens, refused: Refusals { room, rate, account_rate } } = fill;
+    v1::LimitStatus {
+        calls: concurrent.into(),
+        calls_max: bounds.max_concurrent.into(),
+        rate: bounds.rate.map_or(0, |rate| rate.per_second.get().into()),
+        burst: bounds.rate.map_or(0, |rate| rate.burst.get().into()),
+        tokens: tokens.unwrap_or(0).into(),
+        account_rate: bounds.account_rate.map_or(0, |rate| rate.per_second.get().into()),
+        refused_for_room: signed(room),
+        refused_by_rate: signed(rate),
+        refused_by_account_rate: signed(account_rate),
+    }
+}
+
+fn reconciliation(Finding { loss, accounts, rounds }: Finding) -> v1::ReconciliationStatus {
+    let loss = Money::from_minor(i64::try_from(loss).unwrap_or(i64::MAX));
+    v1::ReconciliationStatus { loss: loss.to_string(), accounts: signed(accounts), rounds: signed(rounds) }
 }
 
 /// Counts that would take centuries to leave an i64.
