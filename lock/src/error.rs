@@ -33,6 +33,9 @@ pub enum Error {
     Busy {
         /// `instance/request` of who held it last, as far as known.
         holder: String,
+        /// Whether a node said so. Else the caller was not the first of this process to wait for it until its time was over,
+        /// and nobody was asked.
+        asked: bool,
         /// How long the caller waited.
         waited: Duration,
     },

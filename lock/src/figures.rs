@@ -51,7 +51,10 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), ..Self::default() }
+        let counters = Self { name: name.to_owned(), ..Self::default() };
+        // Told as none from the start: of a counter that appears with the first loss nobody sees that it has grown.
+        counters.leases_lost().increment(0);
+        counters
     }
 
     /// An acquisition ended.
@@ -80,8 +83,12 @@ impl Counters {
     /// A lease was lost.
     pub(crate) fn lost(&self, key: &str, why: Lost) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("redis_lock_leases_lost_total", "lock" => self.name.clone()).increment(1);
+        self.leases_lost().increment(1);
         tracing::warn!(lock = self.name, key, "{why}");
+    }
+
+    fn leases_lost(&self) -> metrics::Counter {
+        metrics::counter!("redis_lock_leases_lost_total", "lock" => self.name.clone())
     }
 
     pub(crate) fn read(&self) -> Figures {

@@ -129,7 +129,7 @@ impl Lock {
         let deadline = begun + self.0.settings.wait;
         let waiter = self.0.queue.join(key, owner)?;
         let Ok(seat) = time::timeout_at(deadline, waiter.seat()).await else {
-            return Err(self.0.busy(key, begun));
+            return Err(self.0.busy(key, Asked::Nobody, begun));
         };
         let (result, mine) = oneshot::channel();
         let lock = Arc::clone(&self.0);
@@ -199,6 +199,15 @@ struct Wanted {
     seat: Arc<Seat>,
 }
 
+/// Who said that a lock is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The nodes.
+    Nodes,
+    /// Nobody: others of this process were first.
+    Nobody,
+}
+
 /// A lock that is ready for its caller, who says when it has come for it.
 struct Ready {
     held: Arc<Held>,
@@ -241,19 +250,19 @@ impl Inner {
                 }
             };
             if Instant::now() >= *deadline {
-                return Err(self.busy(key, *begun));
+                return Err(self.busy(key, Asked::Nodes, *begun));
             }
             let pause = time::sleep_until((Instant::now() + pace.pause(next)).min(*deadline));
             tokio::select! {
                 () = pause => {}
-                () = caller.closed() => return Err(self.busy(key, *begun)),
+                () = caller.closed() => return Err(self.busy(key, Asked::Nodes, *begun)),
             }
         }
     }
 
-    fn busy(&self, key: &str, begun: Instant) -> Error {
+    fn busy(&self, key: &str, asked: Asked, begun: Instant) -> Error {
         let holder = self.queue.holder(key).unwrap_or_else(|| "somebody unknown".to_owned());
-        Error::Busy { holder, waited: begun.elapsed() }
+        Error::Busy { holder, asked: asked == Asked::Nodes, waited: begun.elapsed() }
     }
 }
 

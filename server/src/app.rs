@@ -229,13 +229,14 @@ impl App {
         stopping: &watch::Receiver<bool>,
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
+        let limits = Arc::new(Limits::new(bounds(&self.config)));
         let watch = Watch {
+            limits: Arc::clone(&limits),
             timeline: Arc::clone(&timeline),
             instance: self.config.instance.clone(),
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
-        let limits = Arc::new(Limits::new(bounds(&self.config)));
         let premises = Premises {
             ledger: Arc::clone(&self.ledger),
             instance: self.config.instance.clone(),
@@ -347,6 +348,8 @@ async fn serve_grpc(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
         .http2_max_header_list_size(HEAD_MOST)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MOST))
+        // A call whose message never comes would keep its room for ever. Our own deadline, which says why, ends earlier.
+        .timeout(layers.max_deadline)
         .layer(layer::stack::<Routes>(layers))
         .add_routes(routes)
         // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.

@@ -131,8 +131,11 @@ impl Breaker {
             State::Open { until } => (0, 0, until.saturating_duration_since(now)),
             State::HalfOpen { succeeded, .. } => (0, (*succeeded).into(), Duration::ZERO),
         };
+        // Once its time is over the next caller is let in, though nobody has come yet.
+        let is_over = circuit.position() == Position::Open && retry_after.is_zero();
+        let position = if is_over { Position::HalfOpen } else { circuit.position() };
         let refused = self.refused.load(Ordering::Relaxed);
-        Figures { name: self.name, position: circuit.position(), failed, succeeded, retry_after, refused }
+        Figures { name: self.name, position, failed, succeeded, retry_after, refused }
     }
 
     fn refusals(&self) -> metrics::Counter {
@@ -151,8 +154,7 @@ impl Breaker {
     }
 
     fn tell(&self, position: Position) {
-        let (breaker, level) = (self.name, position as u8);
-        metrics::gauge!("breaker_position", "breaker" => breaker).set(f64::from(level));
+        let breaker = self.name;
         metrics::counter!("breaker_transitions_total", "breaker" => breaker, "to" => position.name()).increment(1);
         match position {
             Position::Open => tracing::warn!(breaker, "most calls failed: nothing more is asked for a while"),

@@ -208,7 +208,7 @@ impl Cache {
     /// # Errors
     /// [`Error`].
     pub async fn open(store: Arc<dyn Store>, settings: Option<Settings>) -> Result<Self, Error> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Counters::new());
         let mut tasks = JoinSet::new();
         let redis = match settings {
             None => None,

@@ -28,6 +28,10 @@ const ACCOUNTS_MOST: u64 = 1 << 16;
 /// What the limit of calls at a time is called in metrics.
 const ROOM: &str = "concurrency";
 
+/// The most streams that watch. Each is fed every event as it comes; one that keeps up with a busy server costs it a fifth of
+/// a core.
+const WATCHERS_MOST: usize = 64;
+
 /// So many a second for ever, and so many at once after a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -52,12 +56,13 @@ pub struct Bounds {
 pub struct Limits {
     bounds: Bounds,
     calls: Arc<Semaphore>,
+    watchers: Arc<Semaphore>,
     rate: Option<Bucket>,
     accounts: Option<Accounts>,
     refused_for_room: AtomicU64,
 }
 
-/// Room for one call, until dropped.
+/// Room for one call, or one stream, until dropped.
 pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// How the limits are used right now.
@@ -88,10 +93,13 @@ impl Limits {
     /// Nothing is used up yet.
     pub fn new(bounds: Bounds) -> Self {
         // Told as none from the start: of a counter that appears with its first refusal nobody sees that it has grown.
-        [ROOM, RateOf::Server.name(), RateOf::Account.name()].map(|limit| refusals(limit).increment(0));
+        for limit in [ROOM, RateOf::Server.name(), RateOf::Account.name()] {
+            refusals(limit).increment(0);
+        }
         Self {
             bounds,
             calls: Arc::new(Semaphore::new(bounds.max_concurrent as usize)),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MOST)),
             rate: bounds.rate.map(|rate| Bucket::new(RateOf::Server, rate, Arc::default())),
             accounts: bounds.account_rate.map(Accounts::new),
             refused_for_room: AtomicU64::new(0),
@@ -108,6 +116,15 @@ impl Limits {
             let most = self.bounds.max_concurrent;
             Error::Overloaded(format!("{most} calls are under way already (--max-concurrent)"))
         })
+    }
+
+    /// Room for a stream that watches, if there is any.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn watch(&self) -> Result<Room, Error> {
+        let room = Arc::clone(&self.watchers).try_acquire_owned().map(Room);
+        room.map_err(|_| Error::Overloaded(format!("{WATCHERS_MOST} streams are watching already")))
     }
 
     /// Takes a token of the bucket of all calls.

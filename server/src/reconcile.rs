@@ -6,12 +6,19 @@
 //! is remembered, so that a quiet account costs nothing but its line in a list. It reads without locks: an account's state
 //! comes with its version, and the journal up to a version never changes.
 
-use std::{cmp::Ordering, collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+    ops::Bound::{Excluded, Included, Unbounded},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
+use uuid::Uuid;
 
 use crate::{
     account::{Entry, EntryKind, Money, State},
@@ -21,12 +28,16 @@ use crate::{
 /// Accounts looked at in a tick: one page of a list.
 const ACCOUNTS_A_TICK: i64 = 500;
 
-/// Entries read at a time, and how many times in a tick: some 1.5 MB, which takes a database some ten milliseconds.
+/// Entries read at a time, and in a tick: some 1.5 MB, which takes a database some ten milliseconds.
 const ENTRIES_A_PAGE: i64 = 1000;
-const PAGES_A_TICK: u32 = 10;
+const ENTRIES_A_TICK: i64 = 10 * ENTRIES_A_PAGE;
 
-/// Accounts of which is remembered how far they were folded, some 50 bytes each. The rest is folded from its beginning
-/// whenever its turn comes.
+/// Accounts whose journals are read in a tick, a query each: some hundred milliseconds of one connection where all of them
+/// have changed. A million new accounts take half an hour.
+const QUERIES_A_TICK: u32 = 500;
+
+/// Accounts of which is remembered how far they were folded, some 100 bytes each. Any other is folded from its beginning
+/// whenever its turn comes, and remembered in place of a sound one if it has lost money.
 const REMEMBERED_MOST: usize = 1 << 17;
 
 /// Minor units of one unit of the currency.
@@ -37,7 +48,7 @@ pub struct Reconciler {
     store: Arc<dyn Store>,
     /// The last account of the list that was looked at.
     after: i64,
-    folded: HashMap<i64, Folded>,
+    folded: BTreeMap<i64, Folded>,
     /// What is being folded and was not finished within a tick.
     unfinished: Option<Unfinished>,
     /// The rest of the page of the list that it is from, in reverse.
@@ -61,6 +72,8 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Folded {
     version: i64,
+    /// The request of the entry at that version. Another one there tells that the database is another by now.
+    request_id: Uuid,
     /// What the balance should be then.
     expected: i128,
     /// What it was more than that.
@@ -81,12 +94,12 @@ impl Folded {
             EntryKind::Open | EntryKind::Reset => entry.balance_after.minor().into(),
             EntryKind::Deduct | EntryKind::Deposit | EntryKind::Void => self.expected + i128::from(entry.delta.minor()),
         };
-        Self { version: entry.version, expected, ..self }
+        Self { version: entry.version, request_id: entry.request_id, expected, ..self }
     }
 
     /// The account was at this version then.
     fn held_against(self, state: State) -> Self {
-        Self { version: state.version, loss: i128::from(state.balance.minor()) - self.expected, ..self }
+        Self { loss: i128::from(state.balance.minor()) - self.expected, ..self }
     }
 }
 
@@ -94,7 +107,7 @@ impl Reconciler {
     /// Begins with the first account.
     pub fn new(store: Arc<dyn Store>) -> Self {
         let finding = watch::Sender::default();
-        Self { store, after: 0, folded: HashMap::new(), unfinished: None, listed: Vec::new(), finding }
+        Self { store, after: 0, folded: BTreeMap::new(), unfinished: None, listed: Vec::new(), finding }
     }
 
     /// What it finds, as it finds it.
@@ -109,8 +122,10 @@ impl Reconciler {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.tick().await {
-                metrics::counter!("reconciliation_failures_total").increment(1);
+            let failed = self.tick().await.err();
+            // None is counted as well, so that the first is seen as one more.
+            metrics::counter!("reconciliation_failures_total").increment(failed.is_some().into());
+            if let Some(error) = failed {
                 tracing::debug!("not reconciled: {error}");
             }
         }
@@ -124,86 +139,99 @@ impl Reconciler {
         if self.unfinished.is_none() && self.listed.is_empty() {
             self.list().await?;
         }
-        let mut pages = PAGES_A_TICK;
-        while pages > 0 {
+        let (mut queries, mut entries) = (QUERIES_A_TICK, ENTRIES_A_TICK);
+        while queries > 0 && entries > 0 {
             let Some(work) = self.unfinished.take().or_else(|| self.next()) else { break };
-            pages -= 1;
-            self.fold_a_page(work).await?;
+            queries -= 1;
+            entries -= self.fold_a_page(work).await?;
         }
         self.tell();
         Ok(())
     }
 
-    /// The next page of the list; after the last one, from the first again.
+    /// The next page of the list; after the last one, from the first again. Whoever is not in it any more is forgotten.
     async fn list(&mut self) -> Result<()> {
-        self.listed = self.store.accounts(self.after, ACCOUNTS_A_TICK).await?;
-        match self.listed.last() {
-            Some((user_id, _)) => self.after = *user_id,
-            None => {
-                self.after = 0;
-                self.finding.send_modify(|finding| finding.rounds += 1);
-                metrics::counter!("reconciliation_rounds_total").increment(1);
-            }
+        let after = self.after;
+        self.listed = self.store.accounts(after, ACCOUNTS_A_TICK).await?;
+        let last = self.listed.last().map(|(user_id, _)| *user_id);
+        let there: HashSet<i64> = self.listed.iter().map(|(user_id, _)| *user_id).collect();
+        let within = (Excluded(after), last.map_or(Unbounded, Included));
+        let gone: Vec<i64> = self.folded.range(within).map(|(id, _)| *id).filter(|id| !there.contains(id)).collect();
+        for user_id in gone {
+            self.folded.remove(&user_id);
+        }
+        self.after = last.unwrap_or(0);
+        if last.is_none() {
+            self.finding.send_modify(|finding| finding.rounds += 1);
+            metrics::counter!("reconciliation_rounds_total").increment(1);
         }
         self.listed.reverse();
         Ok(())
     }
 
-    /// The next account in the list whose journal has grown. Of those that have not, only the balance is held against what
-    /// is known.
+    /// The next account in the list that has to be folded further. Of one whose journal has not grown, only the balance is
+    /// held against what is known.
     fn next(&mut self) -> Option<Unfinished> {
         while let Some((user_id, state)) = self.listed.pop() {
             let folded = self.folded.get(&user_id).copied().unwrap_or_default();
-            match folded.version.cmp(&state.version) {
-                Ordering::Less => return Some(Unfinished { user_id, state, folded }),
-                Ordering::Equal => self.remember(user_id, folded.held_against(state)),
-                // Versions never go back: it is another database by now, restored from a copy.
-                Ordering::Greater => return Some(Unfinished { user_id, state, folded: Folded::default() }),
-            }
+            let from = match folded.version.cmp(&state.version) {
+                Ordering::Less => folded,
+                Ordering::Equal if folded.held_against(state) == folded => continue,
+                // Somebody has changed the balance behind the journal's back, or the database is another one, restored
+                // from a copy: versions never go back.
+                Ordering::Equal | Ordering::Greater => Folded::default(),
+            };
+            return Some(Unfinished { user_id, state, folded: from });
         }
         None
     }
 
-    async fn fold_a_page(&mut self, work: Unfinished) -> Result<()> {
+    /// Folds a page of the journal further, and says how many entries that took. It begins with the entry that was folded
+    /// last; where that is not what it was, from the journal's beginning.
+    async fn fold_a_page(&mut self, work: Unfinished) -> Result<i64> {
         let Unfinished { user_id, state, folded } = work;
-        let page = match self.store.entries(user_id, folded.version, ENTRIES_A_PAGE).await {
+        let page = match self.store.entries(user_id, (folded.version - 1).max(0), ENTRIES_A_PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 self.unfinished = Some(work);
                 return Err(error);
             }
         };
-        metrics::counter!("reconciliation_entries_total").increment(page.len() as u64);
-        let more = page.len() as i64 == ENTRIES_A_PAGE;
-        let known = page.iter().take_while(|entry| entry.version <= state.version);
+        let read = page.len() as i64;
+        metrics::counter!("reconciliation_entries_total").increment(read.unsigned_abs());
+        let goes_on = |first: &Entry| (first.version, first.request_id) == (folded.version, folded.request_id);
+        if folded.version > 0 && !page.first().is_some_and(goes_on) {
+            self.unfinished = Some(Unfinished { folded: Folded::default(), ..work });
+            return Ok(read);
+        }
+        let known = page.iter().filter(|entry| (folded.version + 1..=state.version).contains(&entry.version));
         let folded = known.fold(folded, |folded, entry| folded.and(entry));
-        if more && folded.version < state.version {
+        if read == ENTRIES_A_PAGE && folded.version < state.version {
             self.unfinished = Some(Unfinished { folded, ..work });
         } else {
             // Entries that are missing are missing money.
             self.remember(user_id, folded.held_against(state));
         }
-        Ok(())
+        Ok(read)
     }
 
     fn remember(&mut self, user_id: i64, folded: Folded) {
         let before = self.folded.get(&user_id).map_or(0, |folded| folded.loss);
         if folded.loss != before {
             let now = folded.loss.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-            tracing::warn!(
-                user_id,
-                version = folded.version,
-                "the balance is off its journal by {}",
-                Money::from_minor(now)
-            );
+            let (version, off) = (folded.version, Money::from_minor(now));
+            tracing::warn!(user_id, version, "the balance is off its journal by {off}");
         }
         if self.folded.len() >= REMEMBERED_MOST && !self.folded.contains_key(&user_id) {
-            // What is lost is kept; what is right can be found out again.
-            self.folded.retain(|_, folded| folded.loss != 0);
-            if self.folded.len() >= REMEMBERED_MOST {
-                tracing::error!(user_id, "more accounts have lost money than can be remembered: the sum is too low");
+            if folded.loss == 0 {
                 return;
             }
+            let sound = self.folded.iter().find(|(_, folded)| folded.loss == 0).map(|(user_id, _)| *user_id);
+            let Some(sound) = sound else {
+                tracing::error!(user_id, "more accounts have lost money than can be remembered: the sum is too low");
+                return;
+            };
+            self.folded.remove(&sound);
         }
         self.folded.insert(user_id, folded);
     }
@@ -213,7 +241,13 @@ impl Reconciler {
         let loss: u128 = lossy().map(|folded| folded.loss.unsigned_abs()).sum();
         let accounts = lossy().count() as u64;
         self.finding.send_modify(|finding| (finding.loss, finding.accounts) = (loss, accounts));
-        metrics::gauge!("balance_loss_amount").set(loss as f64 / MINOR);
-        metrics::gauge!("balance_loss_accounts").set(accounts as f64);
+        // Before the first round is over, nothing found yet is no good news.
+        if loss > 0 || self.finding.borrow().rounds > 0 {
+            metrics::gauge!("balance_loss_amount").set(loss as f64 / MINOR);
+            metrics::gauge!("balance_loss_accounts").set(accounts as f64);
+        }
+        // A clock before 1970 tells no age.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!("reconciliation_last_success_timestamp_seconds").set(now.as_secs_f64());
     }
 }

@@ -190,12 +190,12 @@ pub trait Store: Send + Sync + 'static {
     async fn read(&self, user_id: i64) -> Result<Option<State>>;
 
     /// Claims the account for a fencing token, where no newer one has claimed it, and then reads: two statements, each
-    /// in a transaction of its own, because a claim whose transaction stayed open would be a row lock. `None`: no such
-    /// account.
+    /// in a transaction of its own, because a claim whose transaction stayed open would be a row lock. It waits as a
+    /// [`Self::transaction`] does. `None`: no such account.
     ///
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`; the claim may have been made.
-    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>>;
+    async fn read_fenced(&self, user_id: i64, token: i64, until: Option<Instant>) -> Result<Option<FencedRead>>;
 
     /// The entry journaled under a request id, without a lock: absence proves nothing.
     ///

@@ -61,7 +61,7 @@ async fn waiting_ends_when_its_time_is_over_and_names_the_holder() {
     for process in [&here, &there] {
         let begun = Instant::now();
         let refused = process.acquire("k", &Owner::new("r-2")).await.unwrap_err();
-        let Error::Busy { holder, waited } = refused else { panic!("{refused}") };
+        let Error::Busy { holder, waited, .. } = refused else { panic!("{refused}") };
         assert_eq!(holder, "here/r-1");
         assert!(waited >= settings.wait && begun.elapsed() < settings.wait + settings.command, "{waited:?}");
     }

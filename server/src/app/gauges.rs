@@ -4,6 +4,7 @@
 use metrics::{counter, gauge};
 
 use crate::{
+    breaker::Figures,
     ledger::{Done, Ledger},
     limit::{Fill, Limits},
     store::{PoolState, Work},
@@ -18,6 +19,11 @@ pub(super) fn read(ledger: &Ledger, limits: &Limits) {
     // The process as everybody's dashboards know it: memory, processor time, file descriptors.
     #[cfg(target_os = "linux")]
     metrics_process::Collector::default().collect();
+
+    for breaker in &bench.breakers {
+        let Figures { name, position, .. } = breaker.figures();
+        gauge!("breaker_position", "breaker" => name).set(f64::from(position as u8));
+    }
 
     let Work { round_trips, commits, rollbacks, .. } = bench.store.work();
     counter!("db_round_trips_total").absolute(round_trips);

@@ -125,8 +125,8 @@ impl Store for Announced {
         self.inner.read(user_id).await
     }
 
-    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        self.inner.read_fenced(user_id, token).await
+    async fn read_fenced(&self, user_id: i64, token: i64, until: Option<Instant>) -> Result<Option<FencedRead>> {
+        self.inner.read_fenced(user_id, token, until).await
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {

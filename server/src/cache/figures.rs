@@ -43,6 +43,15 @@ pub(super) struct Counters {
 }
 
 impl Counters {
+    /// Told as none from the start: of what appears with its first time nobody sees that it has grown.
+    pub(super) fn new() -> Self {
+        for name in ["cache_filtered_total", "cache_queries_spared_total", "cache_forgotten_total"] {
+            counter!(name).increment(0);
+        }
+        gauge!("cache_owed_accounts").set(0.0);
+        Self::default()
+    }
+
     pub(super) fn served(&self, served: Served) {
         let one = match served {
             Served::Hit => &self.hits,

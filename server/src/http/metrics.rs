@@ -62,7 +62,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 24] = [
+const COUNTERS: [(&str, &str); 25] = [
     ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
     ("batches_total", "Batches committed."),
     ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
@@ -80,6 +80,7 @@ const COUNTERS: [(&str, &str); 24] = [
     ("db_commits_total", "Transactions committed."),
     ("db_rollbacks_total", "Transactions rolled back."),
     ("db_round_trips_total", "Messages sent to the database and answered."),
+    ("deduct_attempts_total", "Transactions run for deductions that were acknowledged or gave up, by strategy."),
     ("deduct_requests_total", "Deductions answered, by what came of them (OK or the reason) and strategy."),
     ("grpc_server_handled_total", "Calls that came to their end, by code."),
     ("grpc_server_started_total", "Calls that arrived."),
@@ -92,7 +93,7 @@ const COUNTERS: [(&str, &str); 24] = [
     ("timeline_events_total", "Events recorded in the timeline."),
 ];
 
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 15] = [
     ("balance_loss_accounts", "Accounts whose balance is off their journal."),
     (
         "balance_loss_amount",
@@ -109,6 +110,10 @@ const GAUGES: [(&str, &str); 14] = [
     ("limiter_calls", "Calls of accounts under way."),
     ("limiter_calls_max", "The most there may be; more are answered OVERLOADED."),
     ("limiter_tokens", "Calls left of the rate when one was last counted."),
+    (
+        "reconciliation_last_success_timestamp_seconds",
+        "When journal and balances were last compared without a failure, as Unix time.",
+    ),
     ("timeline_events_retained", "Events in the timeline's ring."),
 ];
 

@@ -1,5 +1,5 @@
-//! Calls at a time. A call takes room until its answer begins: streams that follow it are bounded by what they do, see
-//! `rpc/deduct_stream.rs` and `timeline.rs`.
+//! Calls at a time. A call takes room until its answer begins. Of a stream that follows it each item takes room of its own
+//! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`).
 
 use std::sync::Arc;
 

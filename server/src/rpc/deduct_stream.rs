@@ -82,7 +82,8 @@ impl Desk {
     }
 
     async fn apply(&self, deduct: &v1::DeductRequest) -> Result<Receipt, Error> {
-        // An item costs what a call costs, and the stream has passed the layers only once.
+        // An item takes and costs what a call does, and the stream has passed the layers only once.
+        let _room = self.limits.enter()?;
         self.limits.call()?;
         let answer_by = self.deadline.map(Deadline::of_item);
         // One that the server made could not be told to the caller's item.

@@ -19,6 +19,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use zbl_proto::{
@@ -94,9 +95,16 @@ async fn limited(State(handlers): State<Handlers>, mut request: axum::extract::R
     let room = handlers.limits.enter().and_then(|room| handlers.limits.call().map(|()| room));
     match room {
         Ok(room) => {
-            let answer = next.run(request).await;
+            let answer = timeout(handlers.max_deadline, next.run(request)).await;
             drop(room);
-            answer
+            // The handlers answer before that: what is left is a body that never came to its end.
+            answer.unwrap_or_else(|_| {
+                refusal(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "INCOMPLETE_REQUEST",
+                    "the request did not come to its end in time",
+                )
+            })
         }
         Err(error) => failed(&status(&error)),
     }

@@ -167,13 +167,14 @@ impl LabService for LabRpc {
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let lab = Arc::clone(&self.lab);
         let interval = convert::interval(request.get_ref().interval.as_ref()).map_err(|error| status(&error.into()))?;
-        let statuses = stream::unfold(Some((lab, Duration::ZERO)), move |watching| async move {
-            let (lab, wait) = watching?;
+        let room = lab.premises.limits.watch().map_err(|error| status(&error))?;
+        let statuses = stream::unfold(Some((lab, room, Duration::ZERO)), move |watching| async move {
+            let (lab, room, wait) = watching?;
             let mut stopping = lab.premises.stopping.clone();
             tokio::select! {
                 () = tokio::time::sleep(wait) => {
                     let message = v1::WatchStatusResponse { status: Some(lab.snapshot()) };
-                    Some((Ok(message), Some((lab, interval))))
+                    Some((Ok(message), Some((lab, room, interval))))
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => Some((Err(status(&Error::Stopping)), None)),
             }

@@ -7,6 +7,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 
 use super::status::reason;
 use crate::{
+    account::Receipt,
     error::Error,
     strategy::{REGISTRY, Row},
 };
@@ -17,6 +18,7 @@ const UNKNOWN: &str = "unknown";
 /// What is counted of a strategy. Kept, because to look it up would cost more than to count.
 struct Of {
     ok: Counter,
+    attempts: Counter,
     time: Histogram,
 }
 
@@ -24,16 +26,17 @@ impl Of {
     fn new(strategy: &'static str) -> Self {
         Self {
             ok: counter!("deduct_requests_total", "status" => "OK", "strategy" => strategy),
+            attempts: counter!("deduct_attempts_total", "strategy" => strategy),
             time: histogram!("deduct_duration_seconds", "strategy" => strategy),
         }
     }
 }
 
 /// Counts a deduction by `strategy` (`None`: one that does not exist), which began then.
-pub(super) async fn deduction<T>(
+pub(super) async fn deduction(
     strategy: Option<&'static Row>,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+    work: impl Future<Output = Result<Receipt, Error>>,
+) -> Result<Receipt, Error> {
     static ALL: LazyLock<HashMap<&'static str, Of>> = LazyLock::new(|| {
         REGISTRY.iter().map(|row| row.name).chain([UNKNOWN]).map(|name| (name, Of::new(name))).collect()
     });
@@ -43,8 +46,14 @@ pub(super) async fn deduction<T>(
     if let Some(of) = ALL.get(strategy) {
         of.time.record(began.elapsed().as_secs_f64());
         match &result {
-            Ok(_) => of.ok.increment(1),
+            Ok(receipt) => {
+                of.ok.increment(1);
+                of.attempts.increment(receipt.attempts.into());
+            }
             Err(error) => {
+                if let Error::Contended { attempts, .. } = error {
+                    of.attempts.increment((*attempts).into());
+                }
                 let status = reason(error).as_str();
                 counter!("deduct_requests_total", "status" => status, "strategy" => strategy).increment(1);
             }

@@ -12,6 +12,7 @@ use zbl_proto::v1::{self, stream_timeline_response::Event as Body};
 use super::{convert, status::status};
 use crate::{
     error::{Error, Invalid, InvalidReason},
+    limit::{Limits, Room},
     timeline::{Event, Timeline},
 };
 
@@ -27,6 +28,8 @@ pub struct Watch {
     pub instance: String,
     /// How long a stream may be silent.
     pub heartbeat: Duration,
+    /// How many may watch.
+    pub limits: Arc<Limits>,
     /// Becomes true when the server is to stop; streams end then, or it would wait for them.
     pub stopping: watch::Receiver<bool>,
 }
@@ -34,6 +37,7 @@ pub struct Watch {
 /// One watcher's position.
 struct Reader {
     watch: Watch,
+    _room: Room,
     user_id: i64,
     after: u64,
     ready: VecDeque<v1::StreamTimelineResponse>,
@@ -43,7 +47,7 @@ impl Watch {
     /// The stream that a request asks for.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a negative account or position.
+    /// [`Error::Invalid`] for a negative account or position; [`Error::Overloaded`].
     pub fn stream(&self, request: &v1::StreamTimelineRequest) -> Result<EventStream, Error> {
         let user_id = convert::new_user_id(request.user_id)?;
         let after = u64::try_from(request.after_sequence).map_err(|_| Invalid {
@@ -51,7 +55,8 @@ impl Watch {
             reason: InvalidReason::Resume,
             description: "negative; give the sequence of the last event seen".to_owned(),
         })?;
-        let mut reader = Reader { watch: self.clone(), user_id, after: 0, ready: VecDeque::new() };
+        let room = self.limits.watch()?;
+        let mut reader = Reader { watch: self.clone(), _room: room, user_id, after: 0, ready: VecDeque::new() };
         reader.position(request, after);
         Ok(Box::pin(stream::unfold(Some(reader), |reader| async {
             let mut reader = reader?;

@@ -7,11 +7,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::Instant,
 };
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
@@ -50,11 +53,22 @@ impl Circuit {
         Self { inner, breaker }
     }
 
-    async fn asked<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Asks, if there is leave. When whoever asks goes away, the question is waited for all the same: callers with little
+    /// patience would otherwise never learn, nor tell, that a database has stopped answering. It ends as every wait for a
+    /// link and a statement does.
+    async fn asked<T, F>(&self, question: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let leave = self.breaker.enter()?;
-        let answer = question.await;
-        tell(leave, answer.as_ref().err());
-        answer
+        let question = question(Arc::clone(&self.inner));
+        let told = async move {
+            let answer = question.await;
+            tell(leave, answer.as_ref().err());
+            answer
+        };
+        ToItsEnd(Some(Box::pin(told))).await
     }
 
     fn behind(&self, inner: Box<dyn Transaction>) -> Box<dyn Transaction> {
@@ -69,39 +83,39 @@ impl Store for Circuit {
     }
 
     async fn read(&self, user_id: i64) -> Result<Option<State>> {
-        self.asked(self.inner.read(user_id)).await
+        self.asked(move |store| async move { store.read(user_id).await }).await
     }
 
-    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        self.asked(self.inner.read_fenced(user_id, token)).await
+    async fn read_fenced(&self, user_id: i64, token: i64, until: Option<Instant>) -> Result<Option<FencedRead>> {
+        self.asked(move |store| async move { store.read_fenced(user_id, token, until).await }).await
     }
 
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
-        self.asked(self.inner.find(user_id, request_id)).await
+        self.asked(move |store| async move { store.find(user_id, request_id).await }).await
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        self.asked(self.inner.entries(user_id, after_version, limit)).await
+        self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
     }
 
     async fn keyspace(&self) -> Result<String> {
-        self.asked(self.inner.keyspace()).await
+        self.asked(move |store| async move { store.keyspace().await }).await
     }
 
     async fn filter(&self) -> Result<Filter> {
-        self.asked(self.inner.filter()).await
+        self.asked(move |store| async move { store.filter().await }).await
     }
 
     async fn turn_filter(&self, from: Filter, to: Filter) -> Result<Matched> {
-        self.asked(self.inner.turn_filter(from, to)).await
+        self.asked(move |store| async move { store.turn_filter(from, to).await }).await
     }
 
     async fn account_ids(&self, after: i64, limit: i64) -> Result<Vec<i64>> {
-        self.asked(self.inner.account_ids(after, limit)).await
+        self.asked(move |store| async move { store.account_ids(after, limit).await }).await
     }
 
     async fn accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<(i64, State)>> {
-        self.asked(self.inner.accounts(after_user_id, limit)).await
+        self.asked(move |store| async move { store.accounts(after_user_id, limit).await }).await
     }
 
     fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
@@ -143,6 +157,32 @@ impl Store for Circuit {
             self.breaker.seen_alive();
         }
         answer
+    }
+}
+
+type Question<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
+/// A question that goes on in a task of its own when its asker goes away.
+struct ToItsEnd<T: Send + 'static>(Option<Question<T>>);
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let Some(question) = &mut self.0 else { return Poll::Pending };
+        let answer = question.as_mut().poll(context);
+        if answer.is_ready() {
+            self.0 = None;
+        }
+        answer
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        if let (Some(question), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(question);
+        }
     }
 }
 

@@ -171,8 +171,12 @@ impl Store for MysqlStore {
         Ok(self.ended(lease, row)?.map(statements::state))
     }
 
-    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut lease = self.pool.lease(None).await?;
+    async fn read_fenced(&self, user_id: i64, token: i64, until: Option<Instant>) -> Result<Option<FencedRead>> {
+        let mut lease = self.pool.lease(until).await?;
+        if let Some(in_time) = lease.in_time() {
+            let set = self.wire.answered(lease.connection()?.batch_execute(&in_time)).await;
+            set.map_err(|error| classify(&error))?;
+        }
         // X, released at once: each of the two is a transaction.
         let claimed = self.wire.answered(statements::claim!(user_id, token).execute(lease.connection()?)).await;
         let claimed = match claimed {

@@ -149,8 +149,8 @@ impl Store for SqliteStore {
         Ok(row.map(statements::state))
     }
 
-    async fn read_fenced(&self, user_id: i64, token: i64) -> Result<Option<FencedRead>> {
-        let mut transaction = self.begin_with_first_statement(None);
+    async fn read_fenced(&self, user_id: i64, token: i64, until: Option<Instant>) -> Result<Option<FencedRead>> {
+        let mut transaction = self.begin_with_first_statement(until);
         let read = transaction.run(move |c| {
             let claimed = statements::claim!(user_id, token).execute(c)?;
             let row = statements::fenced_state_of(user_id).first(c).optional()?;

@@ -42,10 +42,11 @@ impl GuardedLock {
         let leave =
             self.breaker.enter().map_err(|Refused { retry_after }| Failure::LockServerNotAsked { retry_after })?;
         let acquired = self.lock.acquire(key, owner).await;
-        match acquired {
+        match &acquired {
             Err(LockError::Down(_)) => leave.failed(),
-            // Somebody else has it, or had it for too long: Redis said so.
-            _ => leave.succeeded(),
+            Ok(_) | Err(LockError::Busy { asked: true, .. } | LockError::Lost(_)) => leave.succeeded(),
+            // Redis was not asked: that others of this process wait as well says nothing of it.
+            Err(_) => drop(leave),
         }
         acquired.map_err(failure)
     }

@@ -59,7 +59,7 @@ impl Strategy for RedisLockFenced {
 
 impl RedisLockFenced {
     async fn claim_and_read(&self, operation: &Operation, token: i64) -> Result<State, Failure> {
-        let read = operation.bench().store.read_fenced(operation.change.user_id, token).await?;
+        let read = operation.bench().store.read_fenced(operation.change.user_id, token, operation.deadline()).await?;
         let FencedRead { claimed, fence, state } = operation.existing(read)?;
         if claimed == Matched::No {
             // Somebody newer was here before us, or Redis counts anew: then this lifts it above what the row has seen.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zbl_server::{
     account::{Change, Direction, Receipt, Refusal},
     error::Error,
-    gate::Script,
+    gate::{Point, Script},
     strategy::{self, Row},
     timeline::Phase,
 };
@@ -180,6 +180,34 @@ async fn a_deadline_tells_what_commits_from_what_does_not_whatever_the_strategy(
     bench.ledger.drained().await;
     let requests: Vec<Uuid> = bench.journal(user_id).await.iter().skip(1).map(|entry| entry.request_id).collect();
     assert_eq!(requests, [commits.request_id]);
+}
+
+/// A batch whose first pass met a repeated id goes round once more. Nothing was sent to be committed yet, and a deadline that
+/// comes then can still promise that nothing will be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_between_two_passes_of_a_batch_is_no_unknown_outcome() {
+    let database = Database::sqlite();
+    let bench = Bench::open(&database.url, &[]).await;
+    let user_id = bench.account("1000.00").await;
+    let (applied, late) = (deduction(user_id), deduction(user_id));
+    bench.ledger.apply(applied, Some(batched())).await.unwrap();
+
+    let busy = Busy::committer(&bench).await;
+    let gate = bench.gates.script(late.request_id, &[Point::Before(Phase::Read)]);
+    let repeat = call(&bench, applied, batched());
+    let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_secs(2));
+    let call = tokio::spawn(async move { ledger.apply_by(Some(deadline), late, Some(batched())).await });
+    until("both are queued", async || bench.ledger.waiting() == 2).await;
+    busy.release().await;
+    gate.arrived().await;
+    gate.step();
+    // The first pass is over when it stands there again.
+    gate.arrived().await;
+    let answer = call.await.unwrap();
+    assert!(matches!(answer, Err(Error::Expired)), "{answer:?}");
+    gate.release();
+    assert!(repeat.await.unwrap().unwrap().is_replay());
+    assert_eq!(bench.journal(user_id).await.len(), 2);
 }
 
 /// The commit of a batch loses its link: what had no part in it is answered as if it had been alone.

@@ -20,7 +20,12 @@ use zbl_server::{
     timeline::Phase,
 };
 
-use crate::app::{Bench, Database, deduction, money, until};
+use tokio::time::timeout;
+
+use crate::{
+    app::{Bench, Database, deduction, money, until},
+    stalls::signal,
+};
 
 /// Opens at the first failure, and stays open for longer than any test.
 const TOUCHY: [&str; 3] = ["--breaker-least=1", "--breaker-failed=1", "--breaker-open=1h"];
@@ -186,6 +191,50 @@ async fn an_open_breaker_spares_the_database_until_it_is_seen_alive() {
         bench.ledger.apply(deduction(user_id), None).await.unwrap();
     }
     assert_eq!(breaker().position, Position::Closed);
+}
+
+/// A database that stands still refuses nobody, and callers with little patience leave before a question ends. That it does
+/// not answer is seen all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stands_still_is_seen_by_callers_who_do_not_wait_for_it() {
+    let server = MariaDb::start().unwrap();
+    server.create_database("zbl").unwrap();
+    let words = ["--lock-wait=1s", "--pool-wait=1s", "--pool-size=4", "--breaker-open=1h"];
+    let bench = Bench::open(&server.url("zbl"), &words).await;
+    let user_id = bench.account("10.00").await;
+    bench.ledger.state(user_id).await.unwrap();
+    signal(&server, "-STOP");
+    until("the breaker opens", async || {
+        let read = timeout(AT_ONCE, bench.ledger.state(user_id)).await;
+        matches!(read, Ok(Err(error)) if is_open(&error, Backend::Database))
+    })
+    .await;
+    signal(&server, "-CONT");
+}
+
+/// A Redis that stands still lets only the first of each account's queue find that out; the others' waiting for their turn
+/// says nothing in its favour.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_stands_still_is_seen_though_others_wait_for_their_turn() {
+    let redis = Redis::start().unwrap();
+    let database = Database::sqlite();
+    let url = redis.url();
+    let words = ["--redis-url", &url, "--cache=false", "--breaker-window=2s", "--breaker-open=1h"];
+    let words = [&words[..], &["--redis-wait=200ms", "--lease-wait=500ms", "--max-attempts=1"]].concat();
+    let bench = Bench::open(&database.url, &words).await;
+    let user_id = bench.account("10000.00").await;
+    let locked = row("redis_lock");
+    for _ in 0..20 {
+        bench.ledger.apply(deduction(user_id), Some(locked)).await.unwrap();
+    }
+    redis.pause().unwrap();
+    until("the breaker opens", async || {
+        let calls = (0..20).map(|_| bench.ledger.apply(deduction(user_id), Some(locked)));
+        let answers = futures::future::join_all(calls).await;
+        answers.iter().any(|answer| answer.as_ref().is_err_and(|error| is_open(error, Backend::LockServer)))
+    })
+    .await;
+    redis.resume().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

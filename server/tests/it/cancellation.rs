@@ -5,9 +5,16 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use uuid::Uuid;
-use zbl_server::account::Money;
+use zbl_server::{
+    account::{Money, State},
+    config::DatabaseUrl,
+    store::{
+        self, Store,
+        mysql::{Limits, MysqlStore},
+    },
+};
 
-use crate::app::{Bench, Database};
+use crate::app::{Bench, Database, config};
 
 /// Accounts, each with a balance that no other has.
 const ACCOUNTS: i64 = 100;
@@ -18,7 +25,7 @@ const CALLS: i64 = 6000;
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cancelled_call_leaves_its_answer_to_another() {
     let database = Database::mysql();
-    let bench = Bench::open(&database.url, &["--pool-size", "4"]).await;
+    let bench = Bench::open(&database.url, &[]).await;
     for user_id in 1..=ACCOUNTS {
         bench.ledger.open(user_id, Money::from_minor(user_id * 100), Uuid::new_v4()).await.unwrap();
     }
@@ -29,13 +36,17 @@ async fn no_cancelled_call_leaves_its_answer_to_another() {
             (random.random_range(1..=ACCOUNTS), patience)
         })
         .collect();
-    let ledger = &bench.ledger;
+    // The store itself: the breaker before it would wait for a question whose asker has gone.
+    let DatabaseUrl::Mysql(url) = config(&database.url, &[]).database_url else { panic!("not on MySQL") };
+    let limits = Limits { pool_size: 4, pool_wait: Duration::from_secs(10), lock_wait: Duration::from_secs(5) };
+    let store = &MysqlStore::open(&url, &limits).await.unwrap();
     let answers = stream::iter(calls).map(|(user_id, patience)| async move {
-        let call = ledger.state(user_id);
+        let call = store.read(user_id);
+        let balance = |state: store::Result<Option<State>>| (user_id, state.unwrap().unwrap().balance);
         match patience {
-            None => Some((user_id, call.await.unwrap().balance)),
+            None => Some(balance(call.await)),
             // The timer is polled after the call, which therefore gets as far as sending its query.
-            Some(patience) => tokio::time::timeout(patience, call).await.ok().map(|s| (user_id, s.unwrap().balance)),
+            Some(patience) => tokio::time::timeout(patience, call).await.ok().map(balance),
         }
     });
     let answers: Vec<_> = answers.buffer_unordered(32).collect().await;

@@ -96,6 +96,64 @@ async fn a_balance_that_was_tampered_with_is_found_and_closed_by_its_repair() {
     assert_eq!(loss(&mut reconciler).await, 0);
 }
 
+/// A copy of the database is put in its place, and written on past the version that was known; later an account goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_history_is_not_held_against_the_one_that_was_known() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    let mut reconciler = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+    let user_id = bench.account("1000.00").await;
+    bench.ledger.apply(deduction(user_id), None).await.unwrap();
+    assert_eq!(loss(&mut reconciler).await, 0);
+    let execute = |sql: &str| test_support::query(&database.url, &format!("{sql} user_id = {user_id}")).unwrap();
+
+    execute("DELETE FROM entries WHERE version > 1 AND");
+    execute("UPDATE accounts SET balance = 1000, version = 1 WHERE");
+    let deposit = || Change { direction: Direction::Deposit, amount: money("3.00"), ..deduction(user_id) };
+    for _ in 0..3 {
+        bench.ledger.apply(deposit(), None).await.unwrap();
+    }
+    assert_eq!(loss(&mut reconciler).await, 0);
+
+    execute("UPDATE accounts SET balance = balance - 1 WHERE");
+    assert_eq!(loss(&mut reconciler).await, 100);
+    execute("DELETE FROM entries WHERE");
+    execute("DELETE FROM accounts WHERE");
+    assert_eq!(loss(&mut reconciler).await, 0);
+}
+
+/// It takes no locks, and still sees no loss that is none: not while accounts are written beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_beside_it_raise_no_false_alarm() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        let mut reconciler = Reconciler::new(Arc::clone(&bench.ledger.bench().store));
+        let user_ids = [bench.account("1000.00").await, bench.account("1000.00").await];
+        let writers = ["atomic", "batched", "optimistic"].map(|name| {
+            let (ledger, row) = (Arc::clone(&bench.ledger), strategy::find(name).ok());
+            tokio::spawn(async move {
+                for turn in 0..40 {
+                    let change = deduction(user_ids[turn % 2]);
+                    ledger.apply(change, row).await.unwrap();
+                    if turn == 20 {
+                        ledger.reset(change.user_id, money("1000.00"), Uuid::new_v4()).await.unwrap();
+                    }
+                }
+            })
+        });
+        let mut ticks = 0;
+        while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+            reconciler.tick().await.unwrap();
+            assert_eq!(reconciler.finding().borrow().loss, 0, "after {ticks} ticks");
+            ticks += 1;
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert!(ticks > 3, "only {ticks} ticks beside the writers");
+    }
+}
+
 /// A journal that is longer than a tick reads, and more accounts than a tick lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_journals_and_many_accounts_take_several_ticks() {
@@ -125,10 +183,11 @@ async fn long_journals_and_many_accounts_take_several_ticks() {
     while reconciler.finding().borrow().loss == 0 {
         let before = store.work().round_trips;
         reconciler.tick().await.unwrap();
-        assert!(store.work().round_trips - before <= 12, "a tick's work is bounded");
+        assert!(store.work().round_trips - before <= 501, "a tick's work is bounded");
         ticks += 1;
-        assert!(ticks < 500, "never found");
+        assert!(ticks <= 10, "never found");
     }
     assert_eq!(reconciler.finding().borrow().loss, 300);
-    assert!(ticks > 3, "{ticks}");
+    // 26 200 entries of 1201 accounts: at most 10 000 and 500 a tick.
+    assert!((4..=10).contains(&ticks), "{ticks}");
 }

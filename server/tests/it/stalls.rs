@@ -8,9 +8,17 @@ use std::{
 
 use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use test_support::MariaDb;
-use zbl_server::error::Error;
+use tokio::time::timeout;
+use zbl_server::{
+    config::DatabaseUrl,
+    error::Error,
+    store::{
+        self, Isolation, RowLock, Store,
+        mysql::{Limits, MysqlStore},
+    },
+};
 
-use crate::app::{Bench, Database, deduction, money, until};
+use crate::app::{Bench, Database, config, deduction, money, until};
 
 /// Far beyond every limit set below, far below for ever.
 const IN_TIME: Duration = Duration::from_secs(15);
@@ -61,4 +69,36 @@ async fn another_process_that_holds_the_file_is_contention() {
     other.batch_execute("ROLLBACK").unwrap();
     bench.ledger.apply(deduction(user_id), None).await.unwrap();
     assert_eq!(bench.balance(user_id).await, money("990.00"));
+}
+
+/// Links are shared. How long a caller was ready to wait for a row is not what the next one on its link waits, whichever
+/// statement takes the lock.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_caller_waits_for_a_row_for_as_long_as_it_wants() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    let user_id = bench.account("10.00").await;
+    let DatabaseUrl::Mysql(url) = config(&database.url, &[]).database_url else { panic!("not on MySQL") };
+    let limits = Limits { pool_size: 1, pool_wait: IN_TIME, lock_wait: IN_TIME };
+    let store = Arc::new(MysqlStore::open(&url, &limits).await.unwrap());
+    let mut holder = bench.ledger.bench().store.transaction(Isolation::ReadCommitted, None);
+    holder.read(user_id, RowLock::Exclusive).await.unwrap();
+
+    let soon = || Some(Instant::now() + Duration::from_millis(300));
+    let mut hurried = store.transaction(Isolation::ReadCommitted, soon());
+    assert!(matches!(hurried.read(user_id, RowLock::Exclusive).await, Err(store::Error::Contended(_))));
+    hurried.rollback().await;
+    let claiming = Arc::clone(&store);
+    let mut patient = tokio::spawn(async move { claiming.read_fenced(user_id, 1, None).await });
+    // What the one before was given, and as much again.
+    assert!(timeout(Duration::from_secs(3), &mut patient).await.is_err(), "the wait was cut short");
+    holder.rollback().await;
+    patient.await.unwrap().unwrap();
+
+    let mut holder = bench.ledger.bench().store.transaction(Isolation::ReadCommitted, None);
+    holder.read(user_id, RowLock::Exclusive).await.unwrap();
+    let began = Instant::now();
+    assert!(matches!(store.read_fenced(user_id, 2, soon()).await, Err(store::Error::Contended(_))));
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    holder.rollback().await;
 }

@@ -210,16 +210,16 @@ impl Lease {
         self.link.as_mut().map(|link| &mut link.connection).ok_or_else(|| Error::Unexpected("no link".to_owned()))
     }
 
-    /// The statement that begins, with what it takes that locks are waited for no longer than the link's user does. It
-    /// rides along, and only where the link is set otherwise: it costs no round trip.
-    pub(super) fn in_time<'a>(&mut self, begin: &'a str) -> Cow<'a, str> {
-        match &mut self.link {
-            Some(link) if link.lock_wait_s != self.lock_wait_s => {
-                link.lock_wait_s = self.lock_wait_s;
-                format!("SET SESSION innodb_lock_wait_timeout = {}; {begin}", self.lock_wait_s).into()
-            }
-            _ => begin.into(),
-        }
+    /// What it takes that this link waits for locks no longer than its user does; nothing where it is set so already.
+    pub(super) fn in_time(&mut self) -> Option<String> {
+        let link = self.link.as_mut().filter(|link| link.lock_wait_s != self.lock_wait_s)?;
+        link.lock_wait_s = self.lock_wait_s;
+        Some(format!("SET SESSION innodb_lock_wait_timeout = {}", self.lock_wait_s))
+    }
+
+    /// The statement that begins, with [`Self::in_time`]: riding along it costs no round trip.
+    pub(super) fn beginning<'a>(&mut self, begin: &'a str) -> Cow<'a, str> {
+        self.in_time().map_or(begin.into(), |in_time| format!("{in_time}; {begin}").into())
     }
 
     /// Gives the link back: every answer has been read and no transaction is open.

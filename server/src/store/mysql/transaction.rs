@@ -51,7 +51,7 @@ impl MysqlTransaction {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
             };
-            let begin = lease.in_time(begin);
+            let begin = lease.beginning(begin);
             let begun = self.wire.answered(lease.connection()?.batch_execute(&begin)).await;
             self.lease = Some(lease);
             begun.map_err(|error| self.failed(&error))?;
@@ -163,7 +163,7 @@ impl Transaction for MysqlTransaction {
         let wire = Arc::clone(&self.wire);
         let lease = self.lease.insert(self.pool.lease(self.until).await?);
         let add = text::begin_and_add(user_id, delta, applicable);
-        let add = lease.in_time(&add).into_owned();
+        let add = lease.beginning(&add).into_owned();
         let c = lease.connection()?;
         // X.
         let begun = wire.answered(c.batch_execute(&add)).await;

@@ -126,6 +126,10 @@ impl Committer {
                 // must not notice, so it goes first.
                 None => return drop(select_all(jobs.iter_mut().map(|job| Box::pin(job.answer.closed()))).await),
             };
+            if !matches!(failure.error, Error::CommitLost(_)) {
+                // Nothing was changed, and until the next time it comes to the commit each can be given up again.
+                jobs.iter().for_each(|job| job.operation.reopen());
+            }
             match failure {
                 Failed { error: Error::Duplicate(_), .. } if look_up == LookUp::Refused => look_up = LookUp::All,
                 // One row is poisoned: singly, only its own change fails.
@@ -205,7 +209,6 @@ impl Committer {
         let answers: Vec<_> = (0..jobs.len()).map(|at| answer_of(&jobs, &plan, at)).collect();
         for ((job, decision), answer) in jobs.into_iter().zip(plan.decisions).zip(answers) {
             if is_put_off(&decision) {
-                job.operation.reopen();
                 deferred.entry(job.operation.change.user_id).or_default().push(job);
             } else {
                 if let Err(failure) = &answer {
@@ -237,8 +240,10 @@ async fn plan(
 ) -> store::Result<Plan> {
     let user_ids: BTreeSet<i64> = jobs.iter().map(|job| job.operation.change.user_id).collect();
     let locked = transaction.lock_many(&user_ids, if_locked).await?;
-    // The last wait is over: what is still wanted runs to its end.
-    for late in jobs.extract_if(.., |job| job.operation.commits().is_err()) {
+    // For what is locked the last wait is over: what is still wanted of it runs to its end.
+    let is_late =
+        |job: &mut Job| locked.contains_key(&job.operation.change.user_id) && job.operation.commits().is_err();
+    for late in jobs.extract_if(.., is_late) {
         let _ = late.answer.send(Err(Failure::Withdrawn));
     }
     let changes: Vec<Change> = jobs.iter().map(|job| job.operation.change).collect();

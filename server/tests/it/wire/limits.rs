@@ -7,18 +7,20 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use zbl_proto::{
     Reason,
     v1::{
-        DeductStreamRequest, GetBalanceRequest, GetDeductionRequest, GetStatusRequest, deduct_stream_response::Outcome,
+        DeductStreamRequest, GetBalanceRequest, GetDeductionRequest, GetStatusRequest, StreamTimelineRequest,
+        WatchStatusRequest, deduct_stream_response::Outcome,
     },
 };
 
 use super::{Said, deduct, deposit, outages::Held, said};
-use crate::app::{Database, PATIENCE, Served};
+use crate::app::{Database, PATIENCE, Served, until};
 
 /// A rate that no test sees refilled twice.
 const SLOWLY: [&str; 4] = ["--rate-limit", "1", "--rate-burst", "3"];
@@ -130,6 +132,53 @@ async fn what_there_is_no_room_for_is_shed_at_once() {
     held.gate.release();
     held.call.await.unwrap().unwrap();
     served.account().get_balance(GetBalanceRequest { user_id, consistent: true }).await.unwrap();
+}
+
+/// Whoever is in has not taken room for all that may come behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_items_of_a_stream_take_room_one_by_one() {
+    let (served, _database) = on_sqlite(&["--max-concurrent", "1"]).await;
+    let user_id = served.bench.account("1000.00").await;
+    let (items, sent) = mpsc::channel(1);
+    let mut account = served.account();
+    let mut answers = account.deduct_stream(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    let mut next = async || {
+        items.send(DeductStreamRequest { deduct: Some(deduct(user_id, "1")) }).await.unwrap();
+        answers.next().await.unwrap().unwrap().outcome.unwrap()
+    };
+    assert!(matches!(next().await, Outcome::Receipt(_)));
+    let held = Held::before_commit(&served, user_id).await;
+    let refused = next().await;
+    assert!(matches!(&refused, Outcome::Error(error) if error.reason == Reason::Overloaded.as_str()), "{refused:?}");
+    held.gate.release();
+    held.call.await.unwrap().unwrap();
+    assert!(matches!(next().await, Outcome::Receipt(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_may_watch() {
+    let (served, _database) = on_sqlite(&[]).await;
+    let mut account = served.account();
+    let mut watching = Vec::new();
+    let (passed, status) = until_refused(async || {
+        for _ in 0..8 {
+            watching.push(account.stream_timeline(StreamTimelineRequest::default()).await?);
+        }
+        watching.push(served.account().stream_timeline(StreamTimelineRequest::default()).await?);
+        Ok(())
+    })
+    .await;
+    assert_eq!((passed, watching.len()), (7, 64));
+    let plain = Said::plain(Code::ResourceExhausted, Reason::Overloaded, &[]);
+    let expected = Said { retry: true, quota: true, ..plain };
+    assert_eq!(Said::by(&status), expected);
+    assert_eq!(said(served.lab().watch_status(WatchStatusRequest::default())).await, expected);
+    // A deduction is no watcher, and whoever stops watching makes room.
+    let user_id = served.bench.account("1000.00").await;
+    served.account().deduct(deduct(user_id, "1")).await.unwrap();
+    watching.clear();
+    until("there is room again", async || account.stream_timeline(StreamTimelineRequest::default()).await.is_ok())
+        .await;
 }
 
 /// A caller that sets no deadline, or one far off, does not wait for ever; nor does its change go on without it.
