@@ -76,6 +76,9 @@ impl Error {
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval
+            | Reason::InvalidTimeout
+            | Reason::MalformedMessage
+            | Reason::MessageTooLarge
             | Reason::UnknownStrategy
             | Reason::RequestIdReused
             | Reason::AccountNotFound
@@ -85,6 +88,7 @@ impl Error {
             | Reason::Contended
             | Reason::Expired
             | Reason::StrategyUnavailable
+            | Reason::Unauthenticated
             | Reason::LabDisabled
             | Reason::LabUnauthenticated
             | Reason::RateLimited

@@ -60,7 +60,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 24] = [
+const COUNTERS: [(&str, &str); 25] = [
     ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
     ("batches_total", "Batches committed."),
     ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
@@ -75,6 +75,10 @@ const COUNTERS: [(&str, &str); 24] = [
     ("cache_requests_total", "Reads of balances, by how they were answered."),
     ("change_attempts_total", "Attempts at changes, those that failed included."),
     ("changes_acknowledged_total", "Changes acknowledged, repeats among them."),
+    (
+        "connections_refused_total",
+        "Connections closed before they were served: there were too many, or their handshake failed.",
+    ),
     ("db_commits_total", "Transactions committed."),
     ("db_rollbacks_total", "Transactions rolled back."),
     ("db_round_trips_total", "Messages sent to the database and answered."),
@@ -90,7 +94,7 @@ const COUNTERS: [(&str, &str); 24] = [
     ("timeline_events_total", "Events recorded in the timeline."),
 ];
 
-const GAUGES: [(&str, &str); 14] = [
+const GAUGES: [(&str, &str); 15] = [
     ("balance_loss_accounts", "Accounts whose balance is off their journal."),
     (
         "balance_loss_amount",
@@ -102,6 +106,7 @@ const GAUGES: [(&str, &str); 14] = [
     ("build_info", "Always 1; the version and the store are its labels."),
     ("cache_owed_accounts", "Accounts that were written and are still to be told to the cache."),
     ("changes_in_flight", "Changes running or waiting."),
+    ("connections", "Connections open, by port."),
     ("db_pool_connections", "Database connections: the most there may be, open, in use."),
     ("db_pool_waiting", "Callers waiting for a database connection."),
     ("limiter_calls", "Calls of accounts under way."),
