@@ -18,7 +18,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a text is not a server address, or not with these credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address:?} is not a server address: {problem}; give http://HOST:PORT, https://HOST:PORT or HOST:PORT, such as 127.0.0.1:50051")]
+#[error(
+    "{address:?} is not a server address: {problem}; give http://HOST:PORT, https://HOST:PORT or HOST:PORT, such as 127.0.0.1:50051"
+)]
 pub struct AddressError {
     /// What was given.
     pub address: String,

@@ -103,7 +103,8 @@ mod tests {
         let flags = |token: &str| ConnectionFlags { token: token.parse().ok(), ..ConnectionFlags::default() };
         let client = flags("s3cret").client("127.0.0.1:1").unwrap();
         assert_eq!(client.authorization().unwrap(), "Bearer s3cret");
-        for shown in [format!("{:?}", flags("s3cret")), format!("{client:?}"), format!("{:?}", client.authorization())] {
+        for shown in [format!("{:?}", flags("s3cret")), format!("{client:?}"), format!("{:?}", client.authorization())]
+        {
             assert!(!shown.contains("s3cret"), "{shown}");
         }
         for wrong in ["s3\tcret", "s3cret\n", "s3cr\u{e9}t"] {

@@ -113,9 +113,8 @@ mod tests {
 
     /// What the service and the lab say to a header.
     fn asked(access: &Access, authorization: &str) -> [Result<(), Reason>; 2] {
-        let headers = HeaderMap::from_iter(
-            (!authorization.is_empty()).then(|| (AUTHORIZATION, authorization.parse().unwrap())),
-        );
+        let headers =
+            HeaderMap::from_iter((!authorization.is_empty()).then(|| (AUTHORIZATION, authorization.parse().unwrap())));
         [access.check(&headers), access.check_lab(&headers)].map(|asked| asked.map_err(|error| reason(&error)))
     }
 
@@ -141,7 +140,9 @@ mod tests {
             assert_eq!(asked(&access, ""), without, "{what}");
             assert_eq!(asked(&access, "Bearer service"), by_service, "{what}");
             assert_eq!(asked(&access, "bearer lab"), by_lab, "{what}");
-            for wrong in ["service", "Bearer", "Bearer ", "Bearer servic", "Bearer Service", "Basic service", "Bearer  lab"] {
+            for wrong in
+                ["service", "Bearer", "Bearer ", "Bearer servic", "Bearer Service", "Basic service", "Bearer  lab"]
+            {
                 assert_eq!(asked(&access, wrong), without, "{what} {wrong}");
             }
         }

@@ -4,12 +4,7 @@
 mod gauges;
 mod ports;
 
-use std::{
-    future::Future,
-    num::NonZeroU32,
-    sync::Arc,
-    time::Instant,
-};
+use std::{future::Future, num::NonZeroU32, sync::Arc, time::Instant};
 
 use tokio::{
     net::TcpListener,

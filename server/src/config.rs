@@ -11,7 +11,14 @@ mod setting;
 mod show;
 
 use std::{
-    convert::Infallible, ffi::OsString, fmt, net::SocketAddr, path::{Path, PathBuf}, process, str::FromStr, time::Duration,
+    convert::Infallible,
+    ffi::OsString,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+    str::FromStr,
+    time::Duration,
 };
 
 use clap::ArgMatches;

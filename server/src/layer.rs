@@ -23,11 +23,11 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceBuilder};
 
-pub(crate) use self::{deadline::Deadline, message::Timed};
 use self::{
     authentication::Authentication, concurrency::Concurrency, context::CallContext, deadline::Deadlines,
     measure::Measure, message::Messages, rate::RateLimit,
 };
+pub(crate) use self::{deadline::Deadline, message::Timed};
 use crate::{access::Access, limit::Limits};
 
 /// What the layers are made with.

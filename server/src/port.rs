@@ -125,9 +125,7 @@ impl Port {
         stream.set_nodelay(true)?;
         match &self.settings.tls {
             None => Ok(Box::new(stream)),
-            Some((certificates, protocols)) => {
-                Ok(Box::new(certificates.acceptor(*protocols).accept(stream).await?))
-            }
+            Some((certificates, protocols)) => Ok(Box::new(certificates.acceptor(*protocols).accept(stream).await?)),
         }
     }
 

@@ -7,9 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use crate::Error;
@@ -40,7 +38,8 @@ impl Authority {
         let directory = TempDir::new().map_err(Error::system("making a directory for certificates"))?;
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "an authority of tests");
+        // Each has a name of its own: a certificate names its issuer.
+        params.distinguished_name.push(DnType::CommonName, directory.path().to_string_lossy().as_ref());
         let key = KeyPair::generate().map_err(failed)?;
         let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
         write(&directory.path().join("ca.pem"), &issuer.pem())?;

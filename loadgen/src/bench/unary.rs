@@ -90,16 +90,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Unary<T> {
         let (send, connection) = builder.handshake(io).await.map_err(Error::lost)?;
         let writer = Writer::new(wording);
         let calls = FuturesUnordered::new();
-        Ok(Self {
-            calls,
-            send,
-            connection,
-            writer,
-            heads,
-            deadline: client.deadline(),
-            answers: 0,
-            vanished: false,
-        })
+        Ok(Self { calls, send, connection, writer, heads, deadline: client.deadline(), answers: 0, vanished: false })
     }
 
     fn poll_calls(&mut self, context: &mut Context<'_>) -> Option<Event> {

@@ -226,8 +226,12 @@ pub(super) const LAB_TOKEN: Setting = Setting::new(
     "SECRET",
     "What callers of LabService must present, everywhere; without it they are let in on loopback only. It opens everything that --auth-token opens. Better given by environment than by flag",
 );
-pub(super) const LOG: Setting =
-    Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it");
+pub(super) const LOG: Setting = Setting::new(
+    "log",
+    "info",
+    "FILTER",
+    "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it",
+);
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
 pub(super) const DRAIN_DELAY: Setting = Setting::new(

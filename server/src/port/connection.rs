@@ -44,7 +44,9 @@ impl Connection {
     /// A connection that came from outside has a place and is to say what it wants in time.
     pub(super) fn new(wire: Box<dyn Wire>, from_outside: Option<(Room, Duration)>) -> Self {
         let (room, opening) = from_outside
-            .map(|(room, patience)| (room, Opening { said: 0, until: Box::pin(sleep_until(Instant::now() + patience)) }))
+            .map(|(room, patience)| {
+                (room, Opening { said: 0, until: Box::pin(sleep_until(Instant::now() + patience)) })
+            })
             .unzip();
         Self { wire, opening, stalled: None, _room: room }
     }

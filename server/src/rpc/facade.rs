@@ -29,8 +29,8 @@ use zbl_proto::{
 
 use super::{Handlers, status};
 use crate::{
-    http::envelope::{ok, refusal},
     error::Error,
+    http::envelope::{ok, refusal},
     layer::{Deadline, Timed},
 };
 

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::{MetadataMap, MetadataValue}};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 use zbl_proto::{ERROR_DOMAIN, Reason};
 
