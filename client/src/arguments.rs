@@ -8,7 +8,7 @@ use std::{
 use anstream::ColorChoice;
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use zbl_client::{
-    Paint,
+    ConnectionFlags, Paint,
     watch::{Beginning, Format, Since, Speed},
 };
 
@@ -24,7 +24,7 @@ use zbl_client::{
 #[derive(Parser)]
 #[command(name = "timeline", version)]
 pub(crate) struct Arguments {
-    /// A server: http://HOST:PORT or HOST:PORT; may be given more than once
+    /// A server: http://HOST:PORT, https://HOST:PORT or HOST:PORT; may be given more than once
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     pub(crate) addr: Vec<String>,
     /// Only this account
@@ -60,6 +60,8 @@ pub(crate) struct Arguments {
     /// End after this many spans
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionFlags,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

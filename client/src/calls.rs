@@ -1,9 +1,14 @@
 //! The client itself: one method per call of the contract. Every call has a deadline, and every call that changes
 //! something carries a request id made here or by the caller, which is what makes repeating it safe.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderValue, Uri};
+use tokio::io::DuplexStream;
 use tokio_stream::Stream;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -12,9 +17,12 @@ use zbl_proto::v1::lab_service_client::LabServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
+use crate::address::Server;
+use crate::connection::{Connection, Medium, Route};
+use crate::credentials::{Bearer, Credentials};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
-use crate::{AddressError, Error, Hold, Retry, address};
+use crate::{AddressError, Error, Hold, Retry};
 
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,6 +41,8 @@ const JOURNAL_PAGES: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Client {
     address: String,
+    server: Server,
+    bearer: Bearer,
     stubs: Stubs,
     deadline: Duration,
     retry: Retry,
@@ -41,13 +51,24 @@ pub struct Client {
 /// The generated stubs over one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Stubs {
-    pub(crate) account: AccountServiceClient<Channel>,
-    lab: LabServiceClient<Channel>,
+    pub(crate) account: AccountServiceClient<Calls>,
+    lab: LabServiceClient<Calls>,
+}
+
+/// What calls go through: the token is shown with each.
+type Calls = InterceptedService<Channel, Bearer>;
+
+impl Stubs {
+    fn over(server: &Server, bearer: &Bearer) -> Self {
+        let calls = InterceptedService::new(server.channel(), bearer.clone());
+        Self { account: AccountServiceClient::new(calls.clone()), lab: LabServiceClient::new(calls) }
+    }
 }
 
 impl Client {
-    /// A client of the server at `http://host:port` or `host:port`, which is connected to when the first call is made
-    /// and reconnected to when the connection is lost.
+    /// A client of the server at `http://host:port`, `https://host:port` or `host:port`, which is connected to when the
+    /// first call is made and reconnected to when the connection is lost. It shows no token, and trusts whom the system
+    /// trusts; see [`Client::connect_lazy_with`].
     ///
     /// # Errors
     /// [`AddressError`] names what is wrong with a malformed address.
@@ -55,9 +76,61 @@ impl Client {
     /// # Panics
     /// Outside a Tokio runtime, like everything that opens a socket.
     pub fn connect_lazy(address: &str) -> Result<Self, AddressError> {
-        let channel = address::channel(address)?;
-        let stubs = Stubs { account: AccountServiceClient::new(channel.clone()), lab: LabServiceClient::new(channel) };
-        Ok(Self { address: address.to_owned(), stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() })
+        Self::connect_lazy_with(address, &Credentials::default())
+    }
+
+    /// The same with credentials. Certificates are for `https` alone.
+    ///
+    /// # Errors
+    /// [`AddressError`], also where the address and the credentials do not go together.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn connect_lazy_with(address: &str, credentials: &Credentials) -> Result<Self, AddressError> {
+        let server = Server::at(address, credentials)?;
+        Ok(Self::of(address.to_owned(), server, credentials.bearer().clone()))
+    }
+
+    /// A client of a server in this process, at the other end of connections that `dial` makes.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn inside(
+        credentials: &Credentials,
+        dial: impl Fn() -> io::Result<DuplexStream> + Send + Sync + 'static,
+    ) -> Self {
+        let route = Route { authority: "this process".to_owned(), medium: Medium::Inside(Arc::new(dial)) };
+        Self::of(route.authority.clone(), Server::inside("http://localhost", route), credentials.bearer().clone())
+    }
+
+    fn of(address: String, server: Server, bearer: Bearer) -> Self {
+        let stubs = Stubs::over(&server, &bearer);
+        Self { address, server, bearer, stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() }
+    }
+
+    /// The same client over a connection of its own.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { stubs: Stubs::over(&self.server, &self.bearer), ..self.clone() }
+    }
+
+    /// A bare connection to the server, for callers with a transport of their own: show [`Client::authorization`] with
+    /// each call.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub async fn dial(&self) -> Result<Connection, Error> {
+        self.server.route.dial().await.map_err(Error::lost)
+    }
+
+    /// The `authorization` of calls, where there is a token.
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.bearer.header()
+    }
+
+    /// The scheme, host and port of the server, as calls name it.
+    pub fn uri(&self) -> &Uri {
+        self.server.uri()
     }
 
     /// The same client with another deadline per try, at most [`LONGEST_DEADLINE`].
@@ -79,7 +152,7 @@ impl Client {
 
     /// The host and port of the address.
     pub fn authority(&self) -> &str {
-        address::authority(&self.address)
+        &self.server.route.authority
     }
 
     /// The deadline per try.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -76,6 +77,9 @@ impl Error {
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval
+            | Reason::InvalidTimeout
+            | Reason::MalformedMessage
+            | Reason::MessageTooLarge
             | Reason::UnknownStrategy
             | Reason::RequestIdReused
             | Reason::AccountNotFound
@@ -85,6 +89,7 @@ impl Error {
             | Reason::Contended
             | Reason::Expired
             | Reason::StrategyUnavailable
+            | Reason::Unauthenticated
             | Reason::LabDisabled
             | Reason::LabUnauthenticated
             | Reason::RateLimited
@@ -125,7 +130,7 @@ impl Error {
         let reason = info.as_ref().and_then(|info| Reason::from_wire(&info.reason));
         Self {
             code: status.code(),
-            message: status.message().to_owned(),
+            message: told(status),
             reason,
             metadata: info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default(),
             retry_delay: status.get_details_retry_info().and_then(|info| info.retry_delay),
@@ -145,6 +150,16 @@ impl Error {
             Effect::None => self,
             Effect::Unknown => Self { effect: Effect::Unknown, ..self },
         }
+    }
+}
+
+/// What a status says, and what lies at the root of it where the network does: "transport error" alone says nothing.
+fn told(status: &Status) -> String {
+    let message = status.message();
+    let root = iter::successors(std::error::Error::source(status), |error| (*error).source()).last();
+    match root.map(ToString::to_string) {
+        Some(root) if !message.contains(&root) => format!("{message}: {root}"),
+        _ => message.to_owned(),
     }
 }
 

@@ -31,11 +31,16 @@
 mod account;
 mod address;
 mod calls;
+mod connection;
+mod credentials;
 mod deduct_stream;
 mod error;
+#[cfg(feature = "flags")]
+mod flags;
 mod hold;
 pub mod lanes;
 mod paint;
+pub mod pem;
 mod retry;
 mod timeline;
 #[cfg(feature = "timeline")]
@@ -44,8 +49,12 @@ pub mod watch;
 pub use account::{Account, Change, Entry, EntryPage, Fate, Receipt, Strategies, Strategy};
 pub use address::AddressError;
 pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
+pub use connection::{Connection, Wire};
+pub use credentials::{Credentials, CredentialsError, Identity};
 pub use deduct_stream::{Answered, DeductStream, NotOpened};
 pub use error::Error;
+#[cfg(feature = "flags")]
+pub use flags::{ConnectionFlags, FlagsError, Token};
 pub use hold::Hold;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};

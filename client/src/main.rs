@@ -11,7 +11,7 @@ use std::{
 };
 
 use zbl_client::{
-    AddressError, Client,
+    FlagsError,
     watch::{Feed, Intake, Recorder, Recording, RecordingError, WatchError, tui, watch},
 };
 
@@ -25,7 +25,7 @@ const NEVER_REACHED: u8 = 3;
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Address(#[from] AddressError),
+    Flags(#[from] FlagsError),
     #[error("{0}")]
     Usage(String),
     #[error("cannot write {path}: {error}")]
@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Address(_) | Self::Usage(_) | Self::File { .. } | Self::Recording(_) => USAGE,
+            Self::Flags(_) | Self::Usage(_) | Self::File { .. } | Self::Recording(_) => USAGE,
             Self::Watch(WatchError::Recording(_)) => USAGE,
             Self::Watch(WatchError::Unreachable { .. }) => NEVER_REACHED,
             Self::Watch(_) => FAILED,
@@ -83,7 +83,7 @@ fn intake(arguments: &Arguments) -> Result<Intake, Failure> {
     let feed = match &arguments.replay {
         Some(path) => Feed::replay(&Recording::open(path)?, arguments.user, arguments.speed)?,
         None => {
-            let clients = arguments.addr.iter().map(|address| Client::connect_lazy(address));
+            let clients = arguments.addr.iter().map(|address| arguments.connection.client(address));
             let clients = clients.collect::<Result<Vec<_>, _>>()?;
             Feed::live(&clients, arguments.user, &arguments.beginning())
         }

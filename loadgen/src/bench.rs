@@ -14,11 +14,10 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::{AdditionError, CreationError};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
-use zbl_client::{Client, Error, Guarantee, Retry};
+use tokio::time::Instant;
+use zbl_client::{Client, Connection, Error, Guarantee, Retry};
 
 use crate::attack::{self, AttackError, BRIEF, Stop};
 use crate::pacer::{Pacer, Timetable};
@@ -64,9 +63,6 @@ use unary::Unary;
 
 /// The end of a run that ends by its number of requests, whatever happens.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A host that does not answer within this is down.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How far a bench is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -306,11 +302,6 @@ async fn measure(plan: &Plan, shared: &Arc<Shared>, stop: &Stop) -> Result<Vec<H
 }
 
 /// Connects to a client's server.
-async fn dial(client: Client, wording: Wording) -> Result<Unary<TcpStream>, Error> {
-    let authority = client.authority();
-    let late = |_| Error::lost(format_args!("no connection within {CONNECT_TIMEOUT:?}"));
-    let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await.map_err(late)?;
-    let stream = connected.map_err(Error::lost)?;
-    stream.set_nodelay(true).map_err(Error::lost)?;
-    Unary::begin(stream, authority, wording, client.deadline()).await
+async fn dial(client: Client, wording: Wording) -> Result<Unary<Connection>, Error> {
+    Unary::begin(client.dial().await?, &client, wording).await
 }

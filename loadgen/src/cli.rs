@@ -11,7 +11,7 @@ mod report;
 mod runs;
 
 pub(crate) use args::{Cli, Command};
-use zbl_client::AddressError;
+use zbl_client::FlagsError;
 use zbl_loadgen::attack::AttackError;
 use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
@@ -78,7 +78,7 @@ impl From<Conclusion> for Ending {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
-    Address(#[from] AddressError),
+    Flags(#[from] FlagsError),
     #[error(transparent)]
     Attack(#[from] AttackError),
     #[error(transparent)]
@@ -105,7 +105,7 @@ impl Failure {
         // With standard error gone there is nobody left to tell.
         let _ = output::to_stderr(&format!("error: {self}\n"));
         match self {
-            Self::Address(_)
+            Self::Flags(_)
             | Self::Report(_)
             | Self::Deaths(_)
             | Self::LockDeath(LockDeathError::OneServer(_))

@@ -29,6 +29,12 @@ pub enum Reason {
     InvalidSchedule,
     /// The interval is too short or not a duration.
     InvalidInterval,
+    /// The `grpc-timeout` of the call is none.
+    InvalidTimeout,
+    /// The message is not one of the contract.
+    MalformedMessage,
+    /// The message is larger than any of the contract.
+    MessageTooLarge,
     /// No strategy has that name.
     UnknownStrategy,
     /// The request id was used before with another payload, or settled as void: this call did not and cannot take effect.
@@ -47,6 +53,8 @@ pub enum Reason {
     Expired,
     /// The strategy needs a server that is not configured.
     StrategyUnavailable,
+    /// The service asks for a token that the call did not show.
+    Unauthenticated,
     /// The lab is off: bound beyond loopback and no token set.
     LabDisabled,
     /// The lab wants a token that the call did not carry.
@@ -69,7 +77,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
@@ -78,6 +86,9 @@ impl Reason {
         Self::InvalidAttack,
         Self::InvalidSchedule,
         Self::InvalidInterval,
+        Self::InvalidTimeout,
+        Self::MalformedMessage,
+        Self::MessageTooLarge,
         Self::UnknownStrategy,
         Self::RequestIdReused,
         Self::AccountNotFound,
@@ -87,6 +98,7 @@ impl Reason {
         Self::Contended,
         Self::Expired,
         Self::StrategyUnavailable,
+        Self::Unauthenticated,
         Self::LabDisabled,
         Self::LabUnauthenticated,
         Self::RateLimited,
@@ -109,6 +121,9 @@ impl Reason {
             Self::InvalidAttack => "INVALID_ATTACK",
             Self::InvalidSchedule => "INVALID_SCHEDULE",
             Self::InvalidInterval => "INVALID_INTERVAL",
+            Self::InvalidTimeout => "INVALID_TIMEOUT",
+            Self::MalformedMessage => "MALFORMED_MESSAGE",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::UnknownStrategy => "UNKNOWN_STRATEGY",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::AccountNotFound => "ACCOUNT_NOT_FOUND",
@@ -118,6 +133,7 @@ impl Reason {
             Self::Contended => "CONTENDED",
             Self::Expired => "EXPIRED",
             Self::StrategyUnavailable => "STRATEGY_UNAVAILABLE",
+            Self::Unauthenticated => "UNAUTHENTICATED",
             Self::LabDisabled => "LAB_DISABLED",
             Self::LabUnauthenticated => "LAB_UNAUTHENTICATED",
             Self::RateLimited => "RATE_LIMITED",

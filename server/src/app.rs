@@ -2,6 +2,7 @@
 //! both ports until told to stop.
 
 mod gauges;
+mod ports;
 
 use std::{
     future::Future,
@@ -11,11 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tonic::{
     server::NamedService,
     service::{Routes, RoutesBuilder},
-    transport::{Server, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
@@ -23,6 +26,7 @@ use zbl_lock::Lock;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
 
 use crate::{
+    access::Access,
     account::{Money, Refusal},
     breaker::{self, Breaker},
     cache::{self, Cache, Reads},
@@ -34,8 +38,9 @@ use crate::{
     ledger::{self, Ledger},
     limit::{self, Limits, Rate},
     listeners::{Addresses, Listeners},
+    port::{self, BackDoor, Connection},
     reconcile::{Finding, Reconciler},
-    rpc::{self, AccountRpc, Handlers, LabAccess, LabRpc, Premises, Watch},
+    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, Watch},
     store::{
         self, Circuit, Store,
         mysql::{self, MysqlStore},
@@ -43,6 +48,7 @@ use crate::{
     },
     strategy::{self, GuardedLock, Locks, Workbench},
     timeline::Timeline,
+    tls::{self, Certificates, Protocols},
 };
 
 /// The account that is there from the start in the lab.
@@ -54,25 +60,6 @@ const DEMO_BALANCE: Money = Money::from_minor(100_000);
 /// The most changes in flight. Beyond it waiting would only lengthen: at 1 ms each on one hot account this is 4 s.
 const MAX_IN_FLIGHT: usize = 4096;
 
-/// The most streams of one connection, each a call or a watcher.
-const MAX_STREAMS: u32 = 1024;
-
-/// The largest message that is read, bytes: no call of the contract needs a tenth of it.
-const MESSAGE_MOST: usize = 64 * 1024;
-
-/// The largest head of a call, bytes: names, a token, a trace.
-const HEAD_MOST: u32 = 16 * 1024;
-
-/// How many calls of a connection may be taken back before they were looked at: a caller who does more of that is up to
-/// something ("rapid reset", CVE-2023-44487), and is disconnected.
-const RESETS_MOST: usize = 64;
-
-/// A silent connection is asked whether it is still there this often, and dropped if it is not.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-
-/// How long it has to answer.
-const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(10);
-
 /// What health is told for: the server as a whole, and each service.
 const HEALTH_OF: [&str; 3] =
     ["", <AccountServiceServer<AccountRpc> as NamedService>::NAME, <LabServiceServer<LabRpc> as NamedService>::NAME];
@@ -81,12 +68,16 @@ const HEALTH_OF: [&str; 3] =
 pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
+    certificates: Option<Certificates>,
     started: Instant,
 }
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
     /// The database cannot be opened.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -115,10 +106,7 @@ impl App {
     pub async fn open(config: Config) -> Result<Self, Error> {
         // Only the lab holds operations.
         let addresses = [config.grpc_addr.ip(), config.http_addr.ip()];
-        let gates = match LabAccess::of(&addresses, config.lab_token.clone()) {
-            LabAccess::Disabled => None,
-            LabAccess::Open | LabAccess::Token(_) => Some(Arc::default()),
-        };
+        let gates = Access::of(&addresses, &config).has_lab().then(Arc::default);
         Self::with_gates(config, gates).await
     }
 
@@ -127,11 +115,13 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        // First, because files are quicker looked at than a database.
+        let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         // Before anything that counts.
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let ledger = ledger(&config, timeline, gates).await?;
-        let app = Self { config, ledger, started: Instant::now() };
+        let app = Self { config, ledger, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -141,6 +131,11 @@ impl App {
     /// The service, for those who call it without a network.
     pub const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// The certificates in use, to be read again.
+    pub const fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// What accounts are stored in.
@@ -169,17 +164,20 @@ impl App {
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
         let bound = listeners.addresses().map_err(failed)?;
+        let (grpc, back_door) = self.port("grpc", listeners.grpc, Protocols::Grpc);
+        let (http, _) = self.port("http", listeners.http, Protocols::Http);
         let reconciler = self.reconciler();
-        let handlers = self.handlers(bound, reconciler.as_ref().map(Reconciler::finding), &stopping);
+        let finding = reconciler.as_ref().map(Reconciler::finding);
+        let handlers = self.handlers(bound, back_door, finding, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
         let layers = layer::Settings {
             max_deadline: handlers.max_deadline,
             limits: Arc::clone(&handlers.limits),
-            lab: handlers.lab_access.clone(),
+            access: handlers.access.clone(),
         };
-        let grpc = serve_grpc(listeners.grpc, layers, routes.routes(), stopping.clone());
-        let http = self.serve_http(listeners.http, handlers, draining, stopping.clone());
+        let grpc = ports::grpc(grpc, layers, routes.routes(), stopping.clone());
+        let http = self.serve_http(http, handlers, draining, stopping.clone());
         let delay = self.config.drain_delay;
         tokio::spawn(async move {
             shutdown.await;
@@ -221,10 +219,27 @@ impl App {
         is_wanted.then(|| Reconciler::new(Arc::clone(&self.ledger.bench().store)))
     }
 
+    /// Opens a port.
+    fn port(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+        protocols: Protocols,
+    ) -> (mpsc::Receiver<Connection>, BackDoor) {
+        let settings = port::Settings {
+            name,
+            most: self.config.max_connections,
+            patience: self.config.handshake_timeout,
+            tls: self.certificates.clone().map(|certificates| (certificates, protocols)),
+        };
+        port::open(listener, settings)
+    }
+
     /// The handlers that both ports share.
     fn handlers(
         &self,
         bound: Addresses,
+        back_door: BackDoor,
         finding: Option<watch::Receiver<Finding>>,
         stopping: &watch::Receiver<bool>,
     ) -> Handlers {
@@ -237,20 +252,26 @@ impl App {
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
+        let access = Access::of(&[bound.grpc.ip(), bound.http.ip()], &self.config);
+        // With TLS the port would ask its own lab for a certificate.
+        let way = match self.certificates {
+            Some(_) => rpc::OwnWay::BackDoor(back_door),
+            None => rpc::OwnWay::Address(reachable(bound.grpc)),
+        };
         let premises = Premises {
             ledger: Arc::clone(&self.ledger),
             instance: self.config.instance.clone(),
-            own_address: reachable(bound.grpc),
+            own: rpc::OwnService { way, token: access.own_token().cloned() },
             started: self.started,
             limits: Arc::clone(&limits),
             finding,
             stopping: stopping.clone(),
         };
-        let access = LabAccess::of(&[bound.grpc.ip(), bound.http.ip()], self.config.lab_token.clone());
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
             lab: Arc::new(LabRpc::new(premises)),
-            lab_access: access,
+            access,
+            bound: bound.http.ip(),
             limits,
             max_deadline: self.config.max_deadline,
             timeline,
@@ -259,12 +280,11 @@ impl App {
 
     async fn serve_http(
         &self,
-        listener: TcpListener,
+        connections: mpsc::Receiver<Connection>,
         handlers: Handlers,
         draining: watch::Receiver<bool>,
-        mut stopping: watch::Receiver<bool>,
+        stopping: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let bound = listener.local_addr().map_err(failed)?.ip();
         let store = Arc::clone(&self.ledger.bench().store);
         let check = move || {
             let (store, draining) = (Arc::clone(&store), *draining.borrow());
@@ -280,11 +300,10 @@ impl App {
         };
         let (ledger, limits) = (Arc::clone(&self.ledger), Arc::clone(&handlers.limits));
         let read_gauges = move || gauges::read(&ledger, &limits);
-        let router = http::router(check, read_gauges, rpc::facade(handlers, bound));
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async move { stopped(&mut stopping).await })
-            .await
-            .map_err(failed)
+        let access = handlers.access.clone();
+        let allowed = move |headers: &_| access.check(headers).map_err(|error| rpc::refused(&error));
+        let router = http::router(check, read_gauges, allowed, rpc::facade(handlers));
+        ports::http(connections, router, self.config.handshake_timeout, stopping).await
     }
 }
 
@@ -334,30 +353,6 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
         .add_service(reflection().build_v1alpha().map_err(failed)?)
         .add_service(reflection().build_v1().map_err(failed)?);
     Ok(routes)
-}
-
-async fn serve_grpc(
-    listener: TcpListener,
-    layers: layer::Settings,
-    routes: Routes,
-    mut stopping: watch::Receiver<bool>,
-) -> Result<(), Error> {
-    Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_ANSWER))
-        .http2_max_header_list_size(HEAD_MOST)
-        .http2_max_pending_accept_reset_streams(Some(RESETS_MOST))
-        // A call whose message never comes would keep its room for ever. Our own deadline, which says why, ends earlier.
-        .timeout(layers.max_deadline)
-        .layer(layer::stack::<Routes>(layers))
-        .add_routes(routes)
-        // The listener's sockets are ours to configure: an answer must not wait for the next one to fill a packet.
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move {
-            stopped(&mut stopping).await;
-        })
-        .await
-        .map_err(failed)
 }
 
 /// Waits until the server is to stop; a sender that is gone says the same.

@@ -10,19 +10,22 @@ pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
     let Addresses { grpc, http } = listening;
     let Config { instance, database_url, strategy, .. } = config;
     let (target, delay) = (reachable(grpc), delay(config));
+    // Whom to trust, and what to show, the reader knows: our own programs and curl take it from the environment.
+    let (scheme, plain) = if config.tls.is_some() { ("https", "") } else { ("http", "-plaintext ") };
+    let shown = if config.auth_token.is_some() { "-H \"authorization: Bearer $ZBL_TOKEN\" " } else { "" };
     format!(
         "zbl-server {version}, instance {instance}
   store     {store} ({database_url})
   strategy  {strategy}{delay}
-  gRPC      http://{grpc}
-  HTTP      http://{http}/healthz  http://{http}/readyz
+  gRPC      {scheme}://{grpc}
+  HTTP      {scheme}://{http}/healthz  {scheme}://{http}/readyz
 
 Try:
-  grpcurl -plaintext -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
-  curl -H 'content-type: application/json' -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' http://{web}/deduct
-  {timeline} --addr http://{target}
-  {loadgen} attack --addr http://{target} --strategy none
-  {loadgen} compare --addr http://{target}
+  grpcurl {plain}{shown}-d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {target} zbl.v1.AccountService/Deduct
+  curl {shown}-H 'content-type: application/json' -d '{{\"user_id\":1,\"amount\":\"10.00\"}}' {scheme}://{web}/deduct
+  {timeline} --addr {scheme}://{target}
+  {loadgen} attack --addr {scheme}://{target} --strategy none
+  {loadgen} compare --addr {scheme}://{target}
 
 Ctrl-C stops it.
 ",

@@ -10,7 +10,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
-    explore, strategy,
+    explore,
+    healthcheck::Question,
+    strategy,
 };
 
 const EXIT_CODES: &str = "\
@@ -49,7 +51,7 @@ pub enum Command {
     /// Play every interleaving of operations on one account, judge each, and show how money is lost
     Explore(explore::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
-    Healthcheck,
+    Healthcheck(Question),
 }
 
 /// A command line, understood.
@@ -144,7 +146,7 @@ mod tests {
             ("zbl-server --pool-size 7 serve", Command::Serve),
             ("zbl-server --pool-size 7 config --json", Command::Config { json: true }),
             ("zbl-server config --pool-size=7", Command::Config { json: false }),
-            ("zbl-server healthcheck --pool-size 7", Command::Healthcheck),
+            ("zbl-server healthcheck --pool-size 7", Command::Healthcheck(Question::default())),
         ] {
             let invocation = parse(words).expect(words);
             assert_eq!((invocation.command, invocation.config.pool_size), (command, 7), "{words}");

@@ -11,10 +11,19 @@ mod setting;
 mod show;
 
 use std::{
-    convert::Infallible, ffi::OsString, fmt, net::SocketAddr, path::Path, process, str::FromStr, time::Duration,
+    convert::Infallible,
+    ffi::OsString,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+    str::FromStr,
+    time::Duration,
 };
 
 use clap::ArgMatches;
+
+use crate::tls;
 
 pub use self::{
     database_url::DatabaseUrl,
@@ -33,6 +42,8 @@ use self::{
 const MOST_CONNECTIONS: u32 = 128;
 /// The most calls at a time: some 20 kB each, so about a gigabyte.
 const MOST_CALLS: u32 = 1 << 16;
+/// The most connections of a port: some 20 kB each, so about a gigabyte.
+const MOST_OPEN: u32 = 1 << 16;
 /// The highest rate: more than any machine serves, so a higher one would be no limit.
 const MOST_RATE: u32 = 1_000_000;
 /// The most attempts of one call; with backoff between them, more would outlive any caller's deadline.
@@ -55,6 +66,12 @@ pub struct Config {
     pub grpc_addr: SocketAddr,
     /// Where HTTP listens.
     pub http_addr: SocketAddr,
+    /// The files of TLS, where it is spoken.
+    pub tls: Option<tls::Files>,
+    /// Connections of each port at a time.
+    pub max_connections: u32,
+    /// How long a connection may take to say what it wants.
+    pub handshake_timeout: Duration,
     /// Where accounts are kept.
     pub database_url: DatabaseUrl,
     /// The Redis of the locks on one server and of the cache.
@@ -121,6 +138,8 @@ pub struct Config {
     pub instance: String,
     /// Whether account 1 is opened at start-up.
     pub demo_account: bool,
+    /// What callers of everything but health must present.
+    pub auth_token: Option<Secret>,
     /// What callers of `LabService` must present, everywhere; without it they are let in on loopback only.
     pub lab_token: Option<Secret>,
     /// The log filter.
@@ -160,6 +179,9 @@ impl Config {
         let config = Self {
             grpc_addr,
             http_addr: read.value(&HTTP_ADDR, address)?,
+            tls: read.tls()?,
+            max_connections: read.value(&MAX_CONNECTIONS, number(1..=MOST_OPEN))?,
+            handshake_timeout: read.time(&HANDSHAKE_TIMEOUT, time(SHORTEST_WAIT))?,
             database_url: read.value(&DATABASE_URL, str::parse)?,
             redis_url: read.shown(&REDIS_URL, optional(str::parse), |url| {
                 url.as_ref().map_or_else(String::new, RedisUrl::to_string)
@@ -199,7 +221,8 @@ impl Config {
             demo_account: read.value(&DEMO_ACCOUNT, |text| {
                 choice(text).map(|chosen| chosen.unwrap_or(grpc_addr.ip().is_loopback()))
             })?,
-            lab_token: Some(read.value(&LAB_TOKEN, |text| Ok(Secret(text.to_owned())))?).filter(|s| !s.0.is_empty()),
+            auth_token: read.secret(&AUTH_TOKEN)?,
+            lab_token: read.secret(&LAB_TOKEN)?,
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
             drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,
@@ -228,6 +251,38 @@ impl Reader<'_> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         self.shown(setting, parse, T::to_string)
+    }
+
+    fn secret(&mut self, setting: &'static Setting) -> Result<Option<Secret>, ConfigError> {
+        let sendable = |text: &str| match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            true => Ok(Secret(text.to_owned())),
+            // Not repeated: it may be logged.
+            false => Err("a token has printable ASCII characters only, or no header could carry it".to_owned()),
+        };
+        let secret = self.value(setting, sendable)?;
+        Ok(Some(secret).filter(|secret| !secret.0.is_empty()))
+    }
+
+    fn path(&mut self, setting: &'static Setting) -> Result<Option<PathBuf>, ConfigError> {
+        let path = self.value(setting, |text| Ok(text.to_owned()))?;
+        Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
+    }
+
+    /// The files of TLS: a certificate and its key, or neither.
+    fn tls(&mut self) -> Result<Option<tls::Files>, ConfigError> {
+        let (certificate, key) = (self.path(&TLS_CERT)?, self.path(&TLS_KEY)?);
+        let client_authorities = self.path(&TLS_CLIENT_CA)?;
+        let lacks = |setting: &'static Setting, given: &str| ConfigError::Invalid {
+            origin: Origin::Flag(setting.flag()),
+            reason: format!("it is missing, and {given} is given"),
+        };
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Ok(Some(tls::Files { certificate, key, client_authorities })),
+            (Some(_), None) => Err(lacks(&TLS_KEY, &TLS_CERT.flag())),
+            (None, Some(_)) => Err(lacks(&TLS_CERT, &TLS_KEY.flag())),
+            (None, None) if client_authorities.is_some() => Err(lacks(&TLS_CERT, &TLS_CLIENT_CA.flag())),
+            (None, None) => Ok(None),
+        }
     }
 
     fn time(

@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
-use zbl_client::{AddressError, Client};
+use zbl_client::{AddressError, Client, Credentials, CredentialsError};
 use zbl_loadgen::{
     attack::{self, Attack, AttackError, Patience, Progress, Stop},
     expectation::{Conclusion, Expectation},
@@ -85,6 +85,12 @@ pub enum Error {
     /// The server's own address is not one.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// The server's own token cannot be shown.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The server would ask its own demonstration for certificates.
+    #[error("the demonstration calls its server as any client would, and has no certificates: leave --tls-cert out")]
+    Tls,
     /// An attack could not be made.
     #[error(transparent)]
     Attack(#[from] AttackError),
@@ -113,6 +119,9 @@ impl Demo {
     /// # Errors
     /// [`Error`]; [`Error::NotAsPromised`] when a strategy broke its guarantee or the unsafe one was not caught.
     pub async fn run(mut self) -> Result<(), Error> {
+        if self.config.tls.is_some() {
+            return Err(Error::Tls);
+        }
         // First: a result that cannot be written should not be found out after the attack.
         let path = self.json.take();
         let json = path.as_deref().map(create).transpose()?;
@@ -132,7 +141,7 @@ impl Demo {
             stopper.stop();
         });
         let stage = Stage {
-            clients: clients(addresses.grpc)?,
+            clients: self.clients(addresses.grpc)?,
             strategies,
             timeline,
             stop,
@@ -169,6 +178,16 @@ impl Demo {
         Ok(Some(directory))
     }
 
+    /// Clients of its own server, with the token that it asks for.
+    fn clients(&self, address: SocketAddr) -> Result<Vec<Client>, Error> {
+        let mut credentials = Credentials::default();
+        if let Some(token) = &self.config.auth_token {
+            credentials = credentials.with_token(token.expose())?;
+        }
+        let client = |_| Client::connect_lazy_with(&address.to_string(), &credentials);
+        Ok((0..CONNECTIONS).map(client).collect::<Result<_, _>>()?)
+    }
+
     /// The configured ports, or free ones where those are taken: a demonstration should not fail for that.
     async fn listen(&mut self) -> Result<Listeners, BindError> {
         if let Ok(listeners) = Listeners::bind(&self.config).await {
@@ -196,10 +215,6 @@ fn conclude_all(runs: &[Report], json: Option<Json<'_>>) -> Result<(), Error> {
     }
     let surprises = story::surprises(runs);
     if surprises.is_empty() { Ok(()) } else { Err(Error::NotAsPromised(surprises.join("; "))) }
-}
-
-fn clients(address: SocketAddr) -> Result<Vec<Client>, AddressError> {
-    (0..CONNECTIONS).map(|_| Client::connect_lazy(&address.to_string())).collect()
 }
 
 /// Everything the attacks need.

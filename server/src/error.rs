@@ -74,6 +74,18 @@ pub enum Error {
     /// The server is shutting down and ends its streams. Nothing was changed.
     #[error("the server is shutting down")]
     Stopping,
+    /// The message of a call is larger than any of the contract. It was not read.
+    #[error("the message is larger than {most} bytes, the most that is read")]
+    MessageTooLarge {
+        /// The most, bytes.
+        most: usize,
+    },
+    /// The message of a call is none of the contract. Nothing was changed.
+    #[error("the message cannot be read: {0}")]
+    Malformed(String),
+    /// A token is asked for, and the call did not show it. Nothing was changed.
+    #[error("the token is missing or wrong; send `authorization: Bearer TOKEN`")]
+    Unauthenticated,
     /// The lab's calls are off here. Nothing was changed.
     #[error("{0}")]
     LabRefused(LabRefusal),
@@ -193,6 +205,8 @@ pub enum InvalidReason {
     Resume,
     /// Too short, or not a duration.
     Interval,
+    /// Not a `grpc-timeout`.
+    Timeout,
     /// Larger than the lab allows, or not an attack.
     Attack,
     /// Not a schedule, or a step that cannot be taken now.

@@ -5,47 +5,78 @@ use std::{
     time::Duration,
 };
 
+use clap::Args;
+use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
-use tonic::transport::{Endpoint, Error as TransportError};
+use tonic::transport::{Endpoint, Error as TransportError, Uri};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tower::service_fn;
+use zbl_client::{Client, ConnectionFlags, FlagsError};
+
+use crate::config::Config;
 
 /// How long the whole question may take: below the usual three seconds of a container's health check.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// What to ask, and how to get there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Question {
+    /// The server, as http://HOST:PORT or https://HOST:PORT; --grpc-addr when left out, by https if --tls-cert is set
+    #[arg(long, value_name = "ADDR")]
+    addr: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionFlags,
+}
+
 /// Why a server does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    /// Nobody answers at the address.
+    /// It cannot be asked like this.
+    #[error(transparent)]
+    Flags(#[from] FlagsError),
+    /// Nobody answers at the address, or not as who they should be.
     #[error("nothing answers at {0}")]
-    Unreachable(SocketAddr, #[source] TransportError),
+    Unreachable(String, #[source] TransportError),
     /// The answer is an error.
     #[error("{0} refuses the question")]
-    Refused(SocketAddr, #[source] Box<tonic::Status>),
+    Refused(String, #[source] Box<tonic::Status>),
     /// The answer is another than SERVING.
     #[error("{0} says {1}")]
-    NotServing(SocketAddr, &'static str),
+    NotServing(String, &'static str),
     /// The answer does not come.
     #[error("{0} gave no answer within {seconds} s", seconds = DEADLINE.as_secs())]
-    Silent(SocketAddr),
+    Silent(String),
 }
 
-/// Succeeds if the server bound to `bind` says SERVING through `grpc.health.v1` within two seconds.
-///
-/// # Errors
-/// [`Unhealthy`] names the address that was asked and what came back.
-pub async fn probe(bind: SocketAddr) -> Result<(), Unhealthy> {
-    let address = reachable(bind);
-    timeout(DEADLINE, ask(address)).await.unwrap_or(Err(Unhealthy::Silent(address)))
+impl Question {
+    /// Succeeds if the server, or the one that this configuration would start, says SERVING through `grpc.health.v1`
+    /// within two seconds.
+    ///
+    /// # Errors
+    /// [`Unhealthy`] names the address that was asked and what came back.
+    pub async fn ask(&self, config: &Config) -> Result<(), Unhealthy> {
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let address = self.addr.clone().unwrap_or_else(|| format!("{scheme}://{}", reachable(config.grpc_addr)));
+        let client = self.connection.client(&address)?;
+        timeout(DEADLINE, asked(address.clone(), client)).await.unwrap_or(Err(Unhealthy::Silent(address)))
+    }
 }
 
-async fn ask(address: SocketAddr) -> Result<(), Unhealthy> {
-    let unreachable = |error| Unhealthy::Unreachable(address, error);
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
-    let mut client = HealthClient::new(endpoint.connect().await.map_err(unreachable)?);
+async fn asked(address: String, client: Client) -> Result<(), Unhealthy> {
+    let unreachable = |error| Unhealthy::Unreachable(address.clone(), error);
+    let endpoint = Endpoint::from(client.uri().clone());
+    let dial = service_fn(move |_: Uri| {
+        let client = client.clone();
+        async move { client.dial().await.map(TokioIo::new) }
+    });
+    let mut client = HealthClient::new(endpoint.connect_with_connector(dial).await.map_err(unreachable)?);
     // The empty service name asks about the server as a whole.
     let answer = client.check(HealthCheckRequest { service: String::new() }).await;
-    let status = answer.map_err(|status| Unhealthy::Refused(address, Box::new(status)))?.into_inner().status();
-    if status == ServingStatus::Serving { Ok(()) } else { Err(Unhealthy::NotServing(address, status.as_str_name())) }
+    let answer = answer.map_err(|status| Unhealthy::Refused(address.clone(), Box::new(status)))?;
+    match answer.into_inner().status() {
+        ServingStatus::Serving => Ok(()),
+        other => Err(Unhealthy::NotServing(address, other.as_str_name())),
+    }
 }
 
 /// The address to call a server at: a wildcard bind is called on its own family's loopback.
@@ -61,11 +92,20 @@ pub fn reachable(bind: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsString, path::Path};
+
     use tokio::net::TcpListener;
     use tokio_stream::wrappers::TcpListenerStream;
     use tonic_health::server::{HealthReporter, health_reporter};
 
     use super::*;
+    use crate::cli::Invocation;
+
+    async fn probe(bind: SocketAddr) -> Result<(), Unhealthy> {
+        let words = ["zbl-server".to_owned(), format!("--grpc-addr={bind}")].map(OsString::from);
+        let config = Invocation::parse(words, &|_| None, Path::new("/nowhere")).unwrap().config;
+        Question::default().ask(&config).await
+    }
 
     async fn serve() -> (SocketAddr, HealthReporter) {
         let (reporter, service) = health_reporter();
@@ -82,7 +122,7 @@ mod tests {
         probe(wildcard).await.unwrap();
         reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         let error = probe(wildcard).await.expect_err("not serving").to_string();
-        assert_eq!(error, format!("127.0.0.1:{} says NOT_SERVING", wildcard.port()));
+        assert_eq!(error, format!("http://127.0.0.1:{} says NOT_SERVING", wildcard.port()));
     }
 
     #[tokio::test]

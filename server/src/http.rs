@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    http::{StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -21,9 +21,10 @@ pub use self::metrics::{begin_to_count, count};
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` (after
-/// `read_gauges`) and the `facade`'s routes; anything else is a JSON 404.
-pub fn router<C, F, G>(check: C, read_gauges: G, facade: Router) -> Router
+/// `read_gauges`, for whoever is `allowed`) and the `facade`'s routes; anything else is a JSON 404.
+pub fn router<C, F, G, A>(check: C, read_gauges: G, allowed: A, facade: Router) -> Router
 where
+    A: Fn(&HeaderMap) -> Result<(), Response> + Clone + Send + Sync + 'static,
     G: Fn() + Clone + Send + Sync + 'static,
     C: Fn() -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), String>> + Send,
@@ -33,7 +34,10 @@ where
         .route("/readyz", get(async move || readiness(check()).await))
         .route(
             "/metrics",
-            get(async move || {
+            get(async move |headers: HeaderMap| {
+                if let Err(refused) = allowed(&headers) {
+                    return refused;
+                }
                 read_gauges();
                 metrics::metrics().await
             }),
@@ -72,7 +76,7 @@ mod tests {
         F: Future<Output = Result<(), String>> + Send,
     {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = router(check, || (), Router::new()).oneshot(request).await.unwrap();
+        let response = router(check, || (), |_: &HeaderMap| Ok(()), Router::new()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())

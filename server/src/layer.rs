@@ -7,6 +7,7 @@ mod concurrency;
 mod context;
 mod deadline;
 mod measure;
+mod message;
 mod method;
 mod rate;
 
@@ -22,12 +23,12 @@ use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceBuilder};
 
-pub(crate) use self::deadline::Deadline;
 use self::{
     authentication::Authentication, concurrency::Concurrency, context::CallContext, deadline::Deadlines,
-    measure::Measure, rate::RateLimit,
+    measure::Measure, message::Messages, rate::RateLimit,
 };
-use crate::{limit::Limits, rpc::LabAccess};
+pub(crate) use self::{deadline::Deadline, message::Timed};
+use crate::{access::Access, limit::Limits};
 
 /// What the layers are made with.
 pub(crate) struct Settings {
@@ -35,8 +36,8 @@ pub(crate) struct Settings {
     pub max_deadline: Duration,
     /// How much is taken on.
     pub limits: Arc<Limits>,
-    /// Who may use the lab.
-    pub lab: LabAccess,
+    /// Who may call what.
+    pub access: Access,
 }
 
 /// The column.
@@ -50,13 +51,15 @@ where
         // Outside of all that refuses: what is refused counts as handled.
         .layer(Around(Measure))
         // Before anything is spent on a stranger.
-        .layer(Around(Authentication(settings.lab)))
+        .layer(Around(Authentication(settings.access)))
         // The clock runs from the head of the call on, and inside of it everything may ask how long there is.
         .layer(Around(Deadlines { most: settings.max_deadline }))
         // Load is shed here rather than queued. Before the rate: a call for which there is no room costs no token.
         .layer(Around(Concurrency(Arc::clone(&settings.limits))))
-        // Last, so that only what goes on to be served is counted against the rate.
+        // Behind what sheds, so that only what goes on to be served is counted against the rate.
         .layer(Around(RateLimit(settings.limits)))
+        // Last: what is left is to read the message and to answer it.
+        .layer(Around(Messages))
 }
 
 /// A service that answers gRPC.

@@ -3,6 +3,7 @@
 //! Calls flow one way: `rpc` → [`ledger`] → [`strategy`] → [`store`]; [`account`] holds the rules and [`error`] the one
 //! domain error. Only [`app`] knows everything.
 
+pub mod access;
 pub mod account;
 pub mod app;
 pub mod banner;
@@ -21,11 +22,14 @@ pub mod ledger;
 pub mod limit;
 pub mod listeners;
 pub mod logging;
+mod port;
 pub mod reconcile;
+pub mod reload;
 pub mod rpc;
 mod screen;
 pub mod shutdown;
 pub mod store;
 pub mod strategy;
 pub mod timeline;
+pub mod tls;
 pub mod waiting;

@@ -3,15 +3,29 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Registry, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use crate::config::{Config, LogFormat};
+
+/// What is logged, to be changed while the process runs.
+#[derive(Clone, Debug)]
+pub struct Filter(reload::Handle<EnvFilter, Registry>);
+
+impl Filter {
+    /// Logs by another filter from now on.
+    ///
+    /// # Errors
+    /// It does not parse; the one before stays.
+    pub fn replace(&self, filter: &str) -> Result<(), Box<dyn std::error::Error>> {
+        Ok(self.0.reload(EnvFilter::try_new(filter)?)?)
+    }
+}
 
 /// Starts logging for the whole process.
 ///
 /// # Errors
 /// The filter does not parse, or logging was started before.
-pub fn start(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+pub fn start(config: &Config) -> Result<Filter, Box<dyn std::error::Error>> {
     let terminal = io::stderr().is_terminal();
     let json = match config.log_format {
         LogFormat::Json => true,
@@ -19,7 +33,8 @@ pub fn start(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         LogFormat::Auto => !terminal,
     };
     let lines = fmt::layer().with_writer(io::stderr);
-    let subscriber = tracing_subscriber::registry().with(EnvFilter::try_new(&config.log)?);
+    let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.log)?);
+    let subscriber = tracing_subscriber::registry().with(filter);
     if json {
         subscriber.with(lines.json().flatten_event(true)).try_init()?;
     } else if terminal {
@@ -28,5 +43,5 @@ pub fn start(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     } else {
         subscriber.with(lines.with_ansi(false)).try_init()?;
     }
-    Ok(())
+    Ok(Filter(handle))
 }

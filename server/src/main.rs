@@ -13,7 +13,7 @@ use std::{
 
 use tokio::runtime::Runtime;
 use zbl_server::{
-    app::App,
+    app::{self, App},
     banner::banner,
     cli::{self, Command, Invocation, UsageError},
     config::{self, Config},
@@ -21,7 +21,8 @@ use zbl_server::{
     explore::{self, Conclusion, Exploration, Keep},
     healthcheck,
     listeners::Listeners,
-    logging,
+    logging::{self, Filter},
+    reload::Hangup,
     shutdown::Shutdown,
 };
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) if is_usage(&*error) => complain(&*error, USAGE),
         Err(error) => complain(&*error, FAILURE),
     }
 }
@@ -54,7 +56,7 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
     match command {
         Command::Config { json: false } => Ok(write!(io::stdout(), "{}", config::as_text(&effective))?),
         Command::Config { json: true } => Ok(writeln!(io::stdout(), "{:#}", config::as_json(&effective))?),
-        Command::Healthcheck => Ok(Runtime::new()?.block_on(healthcheck::probe(config.grpc_addr))?),
+        Command::Healthcheck(question) => Ok(Runtime::new()?.block_on(question.ask(&config))?),
         Command::Demo { exit, json } => {
             logging::start(&config)?;
             let stay = !exit && io::stdout().is_terminal();
@@ -65,8 +67,8 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
         // It has exit codes of its own.
         Command::Explore(_) => Ok(()),
         Command::Serve => {
-            logging::start(&config)?;
-            run_to_end(serve(config))
+            let filter = logging::start(&config)?;
+            run_to_end(serve(config, filter))
         }
     }
 }
@@ -100,7 +102,8 @@ fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<
     outcome
 }
 
-async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
+    let hangup = Hangup::listen()?;
     let Shutdown { mut asked, insisted } = Shutdown::listen()?;
     let listeners = Listeners::bind(&config).await?;
     let addresses = listeners.addresses()?;
@@ -112,10 +115,22 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     // Nobody reading it is no reason not to serve.
     let _ = write!(io::stdout(), "{}", banner(&config, app.store_name(), addresses));
     let asked = async { _ = asked.await };
+    let certificates = app.certificates().cloned();
     tokio::select! {
+        () = hangup.obey(certificates, filter) => Ok(()),
         served = app.serve(listeners, asked) => Ok(served?),
         Ok(()) = insisted => Err("told to stop a second time: calls in flight were cut off".into()),
     }
+}
+
+/// Whether settings are at fault that could be checked only now.
+fn is_usage(error: &(dyn Error + 'static)) -> bool {
+    let app = |error: &app::Error| matches!(error, app::Error::Tls(_));
+    let demo = |error: &demo::Error| matches!(error, demo::Error::Tls);
+    let healthcheck = |error: &healthcheck::Unhealthy| matches!(error, healthcheck::Unhealthy::Flags(_));
+    error.downcast_ref().is_some_and(app)
+        || error.downcast_ref().is_some_and(demo)
+        || error.downcast_ref().is_some_and(healthcheck)
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {

@@ -13,13 +13,13 @@ mod timeline;
 
 pub use self::{
     account::AccountRpc,
-    facade::router as facade,
-    lab::{LabAccess, LabRpc, Premises},
+    facade::{refused, router as facade},
+    lab::{LabRpc, OwnService, OwnWay, Premises},
     timeline::Watch,
 };
 pub(crate) use self::{
     convert::{contender as contender_message, race as race_message, span as span_message},
-    status::{reason, status},
+    status::{MESSAGE_MOST, named, reason, status},
 };
 
 /// The handlers that both ports share: gRPC calls them directly, HTTP in another spelling.
@@ -29,8 +29,10 @@ pub struct Handlers {
     pub account: std::sync::Arc<AccountRpc>,
     /// The lab.
     pub lab: std::sync::Arc<LabRpc>,
-    /// Who may use it.
-    pub lab_access: LabAccess,
+    /// Who may call what.
+    pub access: crate::access::Access,
+    /// Where HTTP is answered.
+    pub bound: std::net::IpAddr,
     /// How much is taken on.
     pub limits: std::sync::Arc<crate::limit::Limits>,
     /// The longest that a call may go on.

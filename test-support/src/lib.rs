@@ -2,6 +2,7 @@
 //! process under test. It owns starting, killing and cleaning up after them; it knows nothing of accounts, and carries no runtime,
 //! so that `xtask` stays quick to build.
 
+mod authority;
 mod cut_proxy;
 mod database;
 mod error;
@@ -12,6 +13,7 @@ mod process;
 mod program;
 mod redis;
 
+pub use authority::{Authority, Signed};
 pub use cut_proxy::{Cut, CutProxy, NewConnections};
 pub use database::{MYSQL_URL_VARIABLE, fresh_database, query};
 pub use error::Error;

@@ -14,6 +14,7 @@ mod kill;
 mod lockdeath;
 mod readme;
 mod three_servers;
+mod tls;
 
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
@@ -29,7 +30,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -52,11 +53,12 @@ const PARTS: [Part; 11] = [
         summary: "locks in Redis that die under their holders: what each strategy loses",
         run: lockdeath::run,
     },
+    Part { name: "tls", summary: "TLS, client certificates, tokens and SIGHUP, by every program", run: tls::run },
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
 ];
 
 /// The parts that `--no-grpcurl` leaves out.
-const BY_GRPCURL: [&str; 2] = ["grpcurl", "readme"];
+const BY_GRPCURL: [&str; 3] = ["grpcurl", "readme", "tls"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if arguments == ["--list"] {

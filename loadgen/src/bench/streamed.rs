@@ -44,7 +44,7 @@ impl Streamed {
     /// # Errors
     /// Any [`Error`] of the connection.
     pub(super) async fn open(client: Client, wording: Wording, most: usize) -> Result<Self, Error> {
-        let own = Client::connect_lazy(client.address()).map_err(Error::lost)?.with_deadline(client.deadline());
+        let own = client.apart();
         let (changes, mut received) = mpsc::channel(most.max(1));
         let answers = own.deduct_stream(stream::poll_fn(move |context| received.poll_recv(context))).await;
         // What it had given away by then is nothing: operations are sent once it is open.

@@ -13,11 +13,11 @@ use futures::Stream;
 use futures::stream::FuturesUnordered;
 use h2::RecvStream;
 use h2::client::{Connection, ResponseFuture, SendRequest};
-use http::uri::{Authority, Scheme};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use zbl_client::Error;
+use zbl_client::{Client, Error};
 
 use super::exchange::{Backlog, Ended, Event, Exchange};
 use super::operation::{Answer, Operation, PREFIX, Wording, Writer};
@@ -79,18 +79,18 @@ enum Stage {
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Unary<T> {
-    /// Begins to speak HTTP/2 on a connection to `authority`, a host and port.
+    /// Begins to speak HTTP/2 on a connection to a client's server, as that client would.
     ///
     /// # Errors
     /// The connection is lost.
-    pub(super) async fn begin(io: T, authority: &str, wording: Wording, deadline: Duration) -> Result<Self, Error> {
-        let heads = Heads::new(authority, deadline).map_err(Error::lost)?;
+    pub(super) async fn begin(io: T, client: &Client, wording: Wording) -> Result<Self, Error> {
+        let heads = Heads::new(client).map_err(Error::lost)?;
         let mut builder = h2::client::Builder::new();
         builder.enable_push(false).initial_connection_window_size(CONNECTION_WINDOW);
         let (send, connection) = builder.handshake(io).await.map_err(Error::lost)?;
         let writer = Writer::new(wording);
         let calls = FuturesUnordered::new();
-        Ok(Self { calls, send, connection, writer, heads, deadline, answers: 0, vanished: false })
+        Ok(Self { calls, send, connection, writer, heads, deadline: client.deadline(), answers: 0, vanished: false })
     }
 
     fn poll_calls(&mut self, context: &mut Context<'_>) -> Option<Event> {
@@ -164,16 +164,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Unary<T> {
 }
 
 impl Heads {
-    fn new(authority: &str, deadline: Duration) -> Result<Self, http::Error> {
-        let authority = Authority::try_from(authority)?;
+    fn new(client: &Client) -> Result<Self, http::Error> {
         let uri = |path: &'static str| {
-            Uri::builder().scheme(Scheme::HTTP).authority(authority.clone()).path_and_query(path).build()
+            let mut parts = client.uri().clone().into_parts();
+            parts.path_and_query = Some(PathAndQuery::from_static(path));
+            Uri::from_parts(parts)
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("loadgen/", env!("CARGO_PKG_VERSION"))));
-        headers.insert(GRPC_TIMEOUT, HeaderValue::try_from(grpc_timeout(deadline))?);
+        headers.insert(GRPC_TIMEOUT, HeaderValue::try_from(grpc_timeout(client.deadline()))?);
+        headers.extend(client.authorization().map(|token| (header::AUTHORIZATION, token.clone())));
         Ok(Self {
             health: uri("/grpc.health.v1.Health/Check")?,
             balance: uri("/zbl.v1.AccountService/GetBalance")?,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use zbl_client::{AddressError, Client, Money};
+use zbl_client::{ConnectionFlags, FlagsError, Money};
 use zbl_loadgen::attack::{Attack, Patience};
 use zbl_loadgen::expectation::Expectation;
 use zbl_loadgen::pacer::Pacer;
@@ -145,7 +145,7 @@ pub(crate) struct CompareArgs {
 /// What both commands share.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// The server, as http://HOST:PORT or HOST:PORT; repeat it to spread the workers over several
+    /// The server, as http://HOST:PORT, https://HOST:PORT or HOST:PORT; repeat it to spread the workers over several
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     pub(crate) addr: Vec<String>,
     /// Workers that deduct at the same time
@@ -181,6 +181,8 @@ pub(crate) struct Common {
     /// Write the result as JSON to this file; - for standard output, the text then goes to standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionFlags,
 }
 
 /// The verdicts that can be expected.
@@ -206,7 +208,7 @@ impl From<Expect> for Expectation {
 
 impl AttackArgs {
     /// The attack that is asked for.
-    pub(crate) fn plan(&self) -> Result<Attack, AddressError> {
+    pub(crate) fn plan(&self) -> Result<Attack, FlagsError> {
         let mut attack = self.common.plan()?;
         attack.workload.strategy.clone_from(&self.strategy);
         attack.workload.user_id = self.user;
@@ -216,11 +218,11 @@ impl AttackArgs {
 
 impl Common {
     /// The attack that is asked for, on a fresh account with the server's default strategy.
-    pub(crate) fn plan(&self) -> Result<Attack, AddressError> {
+    pub(crate) fn plan(&self) -> Result<Attack, FlagsError> {
         let mut clients = Vec::new();
         for _ in 0..self.connections {
             for address in &self.addr {
-                clients.push(Client::connect_lazy(address)?.with_deadline(self.deadline));
+                clients.push(self.connection.client(address)?.with_deadline(self.deadline));
             }
         }
         Ok(Attack {
@@ -281,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn connections_alternate_between_the_servers() {
         let plan = attack(&["--addr", "a:1", "--addr", "http://b:2", "--connections", "2"]).unwrap().plan().unwrap();
-        let addresses: Vec<_> = plan.clients.iter().map(Client::address).collect();
+        let addresses: Vec<_> = plan.clients.iter().map(zbl_client::Client::address).collect();
         assert_eq!(addresses, ["a:1", "http://b:2", "a:1", "http://b:2"]);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::watch;
-use zbl_client::{AddressError, Client, Money};
+use zbl_client::{ConnectionFlags, FlagsError, Money};
 use zbl_loadgen::attack::Stop;
 use zbl_loadgen::bench::plan::MAX_SEED;
 use zbl_loadgen::bench::threshold::Threshold;
@@ -29,7 +29,7 @@ const DURATION: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// The server, as http://HOST:PORT or HOST:PORT; repeat it to spread the connections over several
+    /// The server, as http://HOST:PORT, https://HOST:PORT or HOST:PORT; repeat it to spread the connections over several
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     addr: Vec<String>,
     /// What is called: health does nothing and shows the ceiling of the same server
@@ -50,6 +50,8 @@ pub(crate) struct BenchArgs {
     load: LoadArgs,
     #[command(flatten)]
     result: ResultArgs,
+    #[command(flatten)]
+    connection: ConnectionFlags,
 }
 
 #[derive(Debug, Args)]
@@ -160,8 +162,9 @@ fn verdict(bench: &Bench) -> Option<Verdict> {
 }
 
 impl BenchArgs {
-    fn plan(&self) -> Result<Plan, AddressError> {
-        let client = |address: &String| Ok(Client::connect_lazy(address)?.with_deadline(self.load.deadline));
+    fn plan(&self) -> Result<Plan, FlagsError> {
+        let deadline = self.load.deadline;
+        let client = |address: &String| self.connection.client(address).map(|client| client.with_deadline(deadline));
         let LoadArgs { concurrency, max_in_flight, .. } = self.load;
         Ok(Plan {
             clients: self.addr.iter().map(client).collect::<Result<_, _>>()?,

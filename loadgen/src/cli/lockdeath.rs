@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{mpsc, watch};
-use zbl_client::{Client, Guarantee};
+use zbl_client::{ConnectionFlags, Guarantee};
 use zbl_loadgen::attack::Stop;
 use zbl_loadgen::expectation::{Conclusion, Expectation};
 use zbl_loadgen::lockdeath::{self, Death, DeathsError, EXAMPLE, Plan, Progress, Report, text};
@@ -21,7 +21,7 @@ const TEMPLATE: &str = "[{bar:30}] {pos}/{len}  {msg}";
 
 #[derive(Debug, Args)]
 pub(crate) struct LockDeathArgs {
-    /// The two servers, as http://HOST:PORT or HOST:PORT: first the holder's, then the rival's
+    /// The two servers, as http://HOST:PORT, https://HOST:PORT or HOST:PORT: first the holder's, then the rival's
     #[arg(long, value_name = "ADDR", required_unless_present = "example")]
     addr: Vec<String>,
     /// What breaks and what mends, as --example shows; without it you are asked to, and press Enter
@@ -42,6 +42,8 @@ pub(crate) struct LockDeathArgs {
     /// Print a file of deaths to begin with, and do nothing else
     #[arg(long)]
     example: bool,
+    #[command(flatten)]
+    connection: ConnectionFlags,
 }
 
 /// Why nothing can be played.
@@ -80,7 +82,7 @@ fn plan(args: &LockDeathArgs) -> Result<Plan, Failure> {
     if !args.strategy.is_empty() {
         deaths.iter_mut().for_each(|death| death.strategies.clone_from(&args.strategy));
     }
-    let (holder, rival) = (Client::connect_lazy(holder)?, Client::connect_lazy(rival)?);
+    let (holder, rival) = (args.connection.client(holder)?, args.connection.client(rival)?);
     Ok(Plan { holder, rival, lease: args.lease, deaths })
 }
 

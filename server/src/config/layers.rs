@@ -58,13 +58,15 @@ pub enum ConfigError {
         /// What the system says.
         source: io::Error,
     },
-    /// The file is not TOML.
-    #[error("{} is not valid TOML: {source}", path.display())]
+    /// The file is not TOML. The line itself is not repeated: it may hold a token.
+    #[error("{} is not valid TOML: line {line}: {problem}", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where, counted from 1.
+        line: usize,
+        /// Why.
+        problem: String,
     },
     /// The file has a key that is no setting.
     #[error("unknown key `{key}` in {}{}", path.display(), closest.map_or(String::new(), |name| format!("; did you mean `{name}`?")))]
@@ -148,8 +150,11 @@ impl<'a> Layers<'a> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
-    let table: Table =
-        text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        ConfigError::Syntax { path: path.to_owned(), line, problem: error.message().to_owned() }
+    })?;
     match table.keys().find(|key| SETTINGS.iter().all(|setting| setting.name != key.as_str())) {
         None => Ok(table),
         Some(key) => {

@@ -60,6 +60,31 @@ pub(super) const AUTO: &str = "auto";
 pub(super) const GRPC_ADDR: Setting = Setting::new("grpc_addr", "127.0.0.1:50051", "ADDR", "Where gRPC listens");
 pub(super) const HTTP_ADDR: Setting =
     Setting::new("http_addr", "127.0.0.1:8080", "ADDR", "Where HTTP listens: health and the JSON facade");
+pub(super) const TLS_CERT: Setting = Setting::new(
+    "tls_cert",
+    "",
+    "FILE",
+    "Speak TLS on both ports, and nothing else: the certificate, followed by those that sign it (PEM). Read again on SIGHUP, as are the other two files",
+);
+pub(super) const TLS_KEY: Setting = Setting::new("tls_key", "", "FILE", "The private key of --tls-cert (PEM)");
+pub(super) const TLS_CLIENT_CA: Setting = Setting::new(
+    "tls_client_ca",
+    "",
+    "FILE",
+    "Let in only whoever shows a certificate that one of these authorities has signed (PEM): on both ports, health too",
+);
+pub(super) const MAX_CONNECTIONS: Setting = Setting::new(
+    "max_connections",
+    "4096",
+    "N",
+    "Connections of each port at a time; more are closed as soon as they are made",
+);
+pub(super) const HANDSHAKE_TIMEOUT: Setting = Setting::new(
+    "handshake_timeout",
+    "10s",
+    "TIME",
+    "How long a connection may take for its TLS handshake, and then to say what it wants: HTTP/2's preface, HTTP/1.1's head",
+);
 pub(super) const DATABASE_URL: Setting = Setting::new(
     "database_url",
     "sqlite://zbl.db",
@@ -189,14 +214,24 @@ pub(super) const DEMO_ACCOUNT: Setting = Setting::new(
     "auto|true|false",
     "Open account 1 with 1000.00 at start-up; auto: when gRPC listens on loopback",
 );
+pub(super) const AUTH_TOKEN: Setting = Setting::new(
+    "auth_token",
+    "",
+    "SECRET",
+    "What callers of everything but health must present, as `authorization: Bearer SECRET`: gRPC, reflection, JSON, /metrics. Better given by environment than by flag",
+);
 pub(super) const LAB_TOKEN: Setting = Setting::new(
     "lab_token",
     "",
     "SECRET",
-    "What callers of LabService must present, everywhere; without it they are let in on loopback only. Better given by environment than by flag",
+    "What callers of LabService must present, everywhere; without it they are let in on loopback only. It opens everything that --auth-token opens. Better given by environment than by flag",
 );
-pub(super) const LOG: Setting =
-    Setting::new("log", "info", "FILTER", "What to log to stderr, such as `warn` or `info,zbl_server=debug`");
+pub(super) const LOG: Setting = Setting::new(
+    "log",
+    "info",
+    "FILTER",
+    "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it",
+);
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
 pub(super) const DRAIN_DELAY: Setting = Setting::new(
@@ -209,9 +244,14 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 40] = [
+pub const SETTINGS: [&Setting; 46] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
+    &TLS_CERT,
+    &TLS_KEY,
+    &TLS_CLIENT_CA,
+    &MAX_CONNECTIONS,
+    &HANDSHAKE_TIMEOUT,
     &DATABASE_URL,
     &REDIS_URL,
     &REDLOCK_URLS,
@@ -245,6 +285,7 @@ pub const SETTINGS: [&Setting; 40] = [
     &HEARTBEAT,
     &INSTANCE,
     &DEMO_ACCOUNT,
+    &AUTH_TOKEN,
     &LAB_TOKEN,
     &LOG,
     &LOG_FORMAT,

@@ -200,7 +200,7 @@ fn the_demo_account_is_opened_on_loopback_alone_unless_said() {
 #[test]
 fn the_listing_is_aligned_and_keeps_secrets() {
     let situation = Situation {
-        flags: &["--lab-token", "tok3n", "--database-url", "mysql://root:s3cret@db/zbl"],
+        flags: &["--lab-token", "tok3n", "--auth-token", "tok3n-too", "--database-url", "mysql://root:s3cret@db/zbl"],
         environment: &[("ZBL_POOL_SIZE", "8")],
         ..Default::default()
     };
@@ -210,8 +210,37 @@ fn the_listing_is_aligned_and_keeps_secrets() {
     assert!(text.contains("database_url       mysql://root:***@db/zbl  flag --database-url\n"), "{text}");
     assert!(text.contains("pool_size          8                        env ZBL_POOL_SIZE\n"), "{text}");
     assert_eq!(json["pool_size"], serde_json::json!({"value": "8", "source": "env", "from": "ZBL_POOL_SIZE"}));
-    assert_eq!(json["lab_token"]["value"], "***");
+    assert_eq!((&json["lab_token"]["value"], &json["auth_token"]["value"]), (&"***".into(), &"***".into()));
     for shown in [text, json.to_string(), format!("{config:?}{effective:?}")] {
         assert!(!shown.contains("tok3n") && !shown.contains("s3cret"), "{shown}");
     }
+}
+
+#[test]
+fn tls_wants_a_certificate_and_its_key() {
+    let tls = |flags| Situation { flags, ..Default::default() }.resolve().map(|(config, _)| config.tls);
+    assert_eq!(tls(&[]).unwrap(), None);
+    let files = tls(&["--tls-cert", "a.pem", "--tls-key", "a.key", "--tls-client-ca", "ca.pem"]).unwrap().unwrap();
+    assert_eq!((files.certificate.to_str(), files.key.to_str()), (Some("a.pem"), Some("a.key")));
+    assert_eq!(files.client_authorities.as_deref(), Some(Path::new("ca.pem")));
+    let lacking: [(&[&str], [&str; 2]); 3] = [
+        (&["--tls-cert", "a.pem"], ["--tls-key", "missing"]),
+        (&["--tls-key", "a.key"], ["--tls-cert", "missing"]),
+        (&["--tls-client-ca", "ca.pem"], ["--tls-cert", "missing"]),
+    ];
+    for (flags, named) in lacking {
+        let error = tls(flags).unwrap_err().to_string();
+        assert!(named.iter().all(|text| error.contains(text)), "{flags:?}: {error}");
+    }
+}
+
+#[test]
+fn secrets_are_in_no_error() {
+    for flags in [["--auth-token", "s3cret\n"], ["--lab-token", "s3cr\u{e9}t"]] {
+        let error = Situation { flags: &flags, ..Default::default() }.resolve().unwrap_err().to_string();
+        assert!(error.contains(flags[0]) && !error.contains("s3"), "{error}");
+    }
+    let situation = Situation { file: "pool_size = 2\nauth_token = \"s3cret", ..Default::default() };
+    let error = situation.resolve().unwrap_err();
+    assert!(error.to_string().contains("line 2") && !format!("{error} {error:?}").contains("s3cret"), "{error:?}");
 }

@@ -51,18 +51,18 @@ fn counted() -> Option<&'static PrometheusHandle> {
 fn describe() {
     #[cfg(target_os = "linux")]
     metrics_process::Collector::default().describe();
-    for (name, meaning) in COUNTERS {
+    for &(name, meaning) in COUNTERS {
         metrics::describe_counter!(name, meaning);
     }
-    for (name, meaning) in GAUGES {
+    for &(name, meaning) in GAUGES {
         metrics::describe_gauge!(name, meaning);
     }
-    for (name, meaning) in HISTOGRAMS {
+    for &(name, meaning) in HISTOGRAMS {
         metrics::describe_histogram!(name, meaning);
     }
 }
 
-const COUNTERS: [(&str, &str); 25] = [
+const COUNTERS: &[(&str, &str)] = &[
     ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
     ("batches_total", "Batches committed."),
     ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
@@ -77,6 +77,10 @@ const COUNTERS: [(&str, &str); 25] = [
     ("cache_requests_total", "Reads of balances, by how they were answered."),
     ("change_attempts_total", "Attempts at changes, those that failed included."),
     ("changes_acknowledged_total", "Changes acknowledged, repeats among them."),
+    (
+        "connections_refused_total",
+        "Connections closed before they were served: there were too many, or their handshake failed.",
+    ),
     ("db_commits_total", "Transactions committed."),
     ("db_rollbacks_total", "Transactions rolled back."),
     ("db_round_trips_total", "Messages sent to the database and answered."),
@@ -93,7 +97,7 @@ const COUNTERS: [(&str, &str); 25] = [
     ("timeline_events_total", "Events recorded in the timeline."),
 ];
 
-const GAUGES: [(&str, &str); 15] = [
+const GAUGES: &[(&str, &str)] = &[
     ("balance_loss_accounts", "Accounts whose balance is off their journal."),
     (
         "balance_loss_amount",
@@ -105,6 +109,7 @@ const GAUGES: [(&str, &str); 15] = [
     ("build_info", "Always 1; the version and the store are its labels."),
     ("cache_owed_accounts", "Accounts that were written and are still to be told to the cache."),
     ("changes_in_flight", "Changes running or waiting."),
+    ("connections", "Connections open, by port."),
     ("db_pool_connections", "Database connections: the most there may be, open, in use."),
     ("db_pool_waiting", "Callers waiting for a database connection."),
     ("limiter_calls", "Calls of accounts under way."),
@@ -117,7 +122,7 @@ const GAUGES: [(&str, &str); 15] = [
     ("timeline_events_retained", "Events in the timeline's ring."),
 ];
 
-const HISTOGRAMS: [(&str, &str); 5] = [
+const HISTOGRAMS: &[(&str, &str)] = &[
     ("deduct_duration_seconds", "How long deductions took, as their callers see it."),
     ("grpc_server_handling_seconds", "How long calls took, from their head to the last of their answer."),
     (

@@ -9,9 +9,16 @@ use tokio::time::Instant;
 use tonic::{Extensions, Status, body::Body};
 
 use super::Surround;
+use crate::{
+    error::{Invalid, InvalidReason},
+    rpc::status,
+};
 
 /// How much earlier than the caller we give up, at most: the way back, and the transport's own timer.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// Where a caller says how long it waits.
+const FIELD: &str = "grpc-timeout";
 
 /// Notes the deadline of each call.
 #[derive(Clone)]
@@ -57,17 +64,27 @@ impl Surround for Deadlines {
     type Kept = ();
 
     fn before(&self, call: &mut Request<Body>) -> Result<(), Status> {
-        let deadline = Deadline::new(timeout(call.headers()), self.most);
+        let asked = timeout(call.headers()).map_err(|error| status(&error.into()))?;
+        let deadline = Deadline::new(asked, self.most);
         call.extensions_mut().insert(deadline);
         Ok(())
     }
 }
 
-/// The value of `grpc-timeout`: at most eight digits and a unit. What is malformed the transport ignores, and so do we.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+/// The value of `grpc-timeout`: at most eight digits and a unit. The transport ignores what is malformed, and would let
+/// a caller wait for ever who believes to have said how long; so it is refused, as by grpc-go.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Invalid> {
+    let Some(value) = headers.get(FIELD) else { return Ok(None) };
+    value.to_str().ok().and_then(duration).map(Some).ok_or_else(|| Invalid {
+        field: FIELD,
+        reason: InvalidReason::Timeout,
+        description: "it is not one to eight digits and a unit of H, M, S, m, u or n".to_owned(),
+    })
+}
+
+fn duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let value: u64 = digits.parse().ok()?;
@@ -88,17 +105,18 @@ mod tests {
 
     const MOST: Duration = Duration::from_secs(60);
 
-    fn read(text: &'static str) -> Option<Duration> {
+    fn read(text: &'static str) -> Result<Option<Duration>, Invalid> {
         timeout(&HeaderMap::from_iter([("grpc-timeout".parse().unwrap(), text.parse().unwrap())]))
     }
 
     #[test]
     fn reads_every_unit_and_nothing_else() {
-        assert_eq!(read("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(read("150m"), Some(Duration::from_millis(150)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(timeout(&HeaderMap::new()), Ok(None));
+        assert_eq!(read("2S"), Ok(Some(Duration::from_secs(2))));
+        assert_eq!(read("150m"), Ok(Some(Duration::from_millis(150))));
+        assert_eq!(read("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
         for malformed in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S"] {
-            assert_eq!(read(malformed), None, "{malformed}");
+            assert_eq!(read(malformed).unwrap_err().reason, InvalidReason::Timeout, "{malformed}");
         }
     }
 

@@ -16,6 +16,11 @@ pub(super) fn is_limited(path: &str) -> bool {
     service_of(path) == account_service_server::SERVICE_NAME
 }
 
+/// Whether the caller of a path may send any number of messages.
+pub(super) fn has_many_messages(path: &str) -> bool {
+    counted(path).many_messages
+}
+
 /// The service that a path `/service/method` is of.
 pub(super) fn service_of(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service)
@@ -26,10 +31,13 @@ pub(super) struct Counted {
     pub(super) started: Counter,
     handled: Vec<Counter>,
     pub(super) handling: Histogram,
+    /// Whether the caller may send any number of messages.
+    many_messages: bool,
 }
 
 impl Counted {
     fn new(service: &str, method: &str, kind: &'static str) -> Self {
+        let many_messages = matches!(kind, "client_stream" | "bidi_stream");
         let labels = || {
             [("grpc_type", kind.to_owned()), ("grpc_service", service.to_owned()), ("grpc_method", method.to_owned())]
         };
@@ -41,6 +49,7 @@ impl Counted {
             started: counter!("grpc_server_started_total", &labels()),
             handled: (0..=Code::Unauthenticated as i32).map(|code| handled(Code::from_i32(code))).collect(),
             handling: histogram!("grpc_server_handling_seconds", &labels()),
+            many_messages,
         }
     }
 

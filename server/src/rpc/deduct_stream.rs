@@ -16,7 +16,7 @@ use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 
 use super::{
     convert,
-    status::{code_and_reason, log, status, told},
+    status::{code_and_reason, log, named, status, told},
     tally,
 };
 use crate::{
@@ -60,7 +60,7 @@ impl Desk {
         let end = async move { is_cut.load(Ordering::Relaxed).then(|| Err(status(&Error::Stopping))) };
         let answers = items.take_until(stopped).map(move |item| {
             let desk = self.clone();
-            async move { Ok(desk.one(item?.deduct.unwrap_or_default()).await) }
+            async move { Ok(desk.one(item.map_err(named)?.deduct.unwrap_or_default()).await) }
         });
         let end = stream::once(end).filter_map(future::ready);
         Box::pin(answers.buffer_unordered(AT_A_TIME).chain(end))

@@ -7,10 +7,11 @@
 
 mod swimlane;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, error::Error as _, net::IpAddr};
 
 use axum::{
     Extension, Json, Router,
+    body::Body,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
@@ -29,8 +30,9 @@ use zbl_proto::{
 
 use super::{Handlers, status};
 use crate::{
+    error::Error,
     http::envelope::{ok, refusal},
-    layer::Deadline,
+    layer::{Deadline, Timed},
 };
 
 /// The largest body: a deduction is some 200 bytes, and nobody has a reason to send more.
@@ -62,12 +64,14 @@ struct Balance {
 ///
 /// On loopback the Host a request names must be loopback too: a foreign page whose name is made to resolve to this
 /// machine (DNS rebinding) would otherwise be taken for our own.
-pub fn router(handlers: Handlers, bound: IpAddr) -> Router {
+pub fn router(handlers: Handlers) -> Router {
+    let bound = handlers.bound;
     Router::new()
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), limited))
         .route("/api/swimlane", get(swimlane))
+        .route_layer(middleware::from_fn_with_state(handlers.clone(), authenticated))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
         .layer(middleware::from_fn_with_state(bound, own_host))
@@ -89,9 +93,20 @@ async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, 
     next.run(request).await
 }
 
+/// Lets in whoever may call the service.
+async fn authenticated(State(handlers): State<Handlers>, request: axum::extract::Request, next: Next) -> Response {
+    match handlers.access.check(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => refused(&error),
+    }
+}
+
 /// What the layers of gRPC do about load and time.
 async fn limited(State(handlers): State<Handlers>, mut request: axum::extract::Request, next: Next) -> Response {
-    request.extensions_mut().insert(Deadline::new(None, handlers.max_deadline));
+    let deadline = Deadline::new(None, handlers.max_deadline);
+    request.extensions_mut().insert(deadline);
+    // A body that is not there by then is not waited for.
+    let request = request.map(|body| Body::new(Timed::new(body, deadline.answer_by)));
     let room = handlers.limits.enter().and_then(|room| handlers.limits.call().map(|()| room));
     match room {
         Ok(room) => {
@@ -106,7 +121,7 @@ async fn limited(State(handlers): State<Handlers>, mut request: axum::extract::R
                 )
             })
         }
-        Err(error) => failed(&status(&error)),
+        Err(error) => refused(&error),
     }
 }
 
@@ -205,8 +220,8 @@ async fn clear(State(handlers): State<Handlers>, headers: HeaderMap) -> Response
         return content_type("a content type that no form can send");
     }
     // The lab's own door: a token, where one is asked for, is in the same header.
-    if let Err(error) = handlers.lab_access.check(&headers) {
-        return failed(&status(&error));
+    if let Err(error) = handlers.access.check_lab(&headers) {
+        return refused(&error);
     }
     match handlers.lab.clear_timeline(Request::new(v1::ClearTimelineRequest {})).await {
         Ok(response) => ok(&BTreeMap::from([("cleared", response.into_inner().cleared)])),
@@ -216,6 +231,9 @@ async fn clear(State(handlers): State<Handlers>, headers: HeaderMap) -> Response
 
 /// A body that is not the JSON asked for.
 fn rejected(rejection: &JsonRejection) -> Response {
+    if let Some(late) = status_within(rejection) {
+        return failed(late);
+    }
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
             refusal(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", &rejection.body_text())
@@ -223,6 +241,11 @@ fn rejected(rejection: &JsonRejection) -> Response {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => content_type(&rejection.body_text()),
         _ => refusal(StatusCode::BAD_REQUEST, "INVALID_JSON", &rejection.body_text()),
     }
+}
+
+/// The status that ended a body, if one did: it was late.
+fn status_within(rejection: &JsonRejection) -> Option<&Status> {
+    std::iter::successors(rejection.source(), |error| (*error).source()).find_map(|error| error.downcast_ref())
 }
 
 /// The content type is insisted on: a foreign web page can make a browser post anything else to this port without
@@ -242,6 +265,11 @@ fn number(decimal: String) -> Option<Box<RawValue>> {
     RawValue::from_string(decimal).ok()
 }
 
+/// The HTTP form of an error.
+pub fn refused(error: &Error) -> Response {
+    failed(&status(error))
+}
+
 /// The HTTP form of a gRPC status.
 fn failed(status: &Status) -> Response {
     let http = match status.code() {
@@ -258,14 +286,14 @@ fn failed(status: &Status) -> Response {
     };
     let reason = status.get_details_error_info().map_or_else(|| "UNKNOWN".to_owned(), |info| info.reason);
     let mut answer = refusal(http, &reason, status.message());
-    // What a limit says of itself is said in HTTP's own words already.
-    let limits = status.metadata().clone().into_headers();
-    answer.headers_mut().extend(limits.into_iter().filter(|(name, _)| name.as_ref().is_some_and(is_of_limits)));
+    // What limits and tokens say of themselves is said in HTTP's own words already.
+    let said = status.metadata().clone().into_headers();
+    answer.headers_mut().extend(said.into_iter().filter(|(name, _)| name.as_ref().is_some_and(is_of_http)));
     answer
 }
 
-fn is_of_limits(name: &header::HeaderName) -> bool {
-    *name == header::RETRY_AFTER || name.as_str().starts_with("ratelimit-")
+fn is_of_http(name: &header::HeaderName) -> bool {
+    *name == header::WWW_AUTHENTICATE || *name == header::RETRY_AFTER || name.as_str().starts_with("ratelimit-")
 }
 
 #[cfg(test)]

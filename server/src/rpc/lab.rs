@@ -1,7 +1,6 @@
-//! `LabService`: what the lab may do and production must not. [`LabAccess`] says who may; both ports ask it
+//! `LabService`: what the lab may do and production must not. `access.rs` says who may; both ports ask it
 //! before they come here.
 
-mod access;
 mod attack;
 mod hold;
 mod schedule;
@@ -17,12 +16,14 @@ use std::{
 use futures::{Stream, stream};
 use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
+use zbl_client::{Client, Credentials};
 use zbl_proto::v1::{self, lab_service_server::LabService};
 
-pub use self::access::LabAccess;
 use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
-use crate::{error::Error, ledger::Ledger, limit::Limits, reconcile::Finding};
+use crate::{
+    config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, reconcile::Finding,
+};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -38,8 +39,8 @@ pub struct Premises {
     pub ledger: Arc<Ledger>,
     /// The instance's name.
     pub instance: String,
-    /// Where this server answers: attacks go through the network like any client's calls.
-    pub own_address: SocketAddr,
+    /// This server as its clients see it: attacks are made of calls like any other.
+    pub own: OwnService,
     /// When the server was started.
     pub started: Instant,
     /// How much the server takes on.
@@ -61,6 +62,42 @@ struct Lab {
     holds: Arc<Semaphore>,
 }
 
+/// How the lab calls the service that it is part of: like any client, through its port.
+pub struct OwnService {
+    /// The way there.
+    pub way: OwnWay,
+    /// What the service asks for.
+    pub token: Option<Secret>,
+}
+
+/// The way to the own port.
+pub enum OwnWay {
+    /// The network.
+    Address(SocketAddr),
+    /// A connection within the process, where a client would have to show a certificate that the server does not have.
+    BackDoor(BackDoor),
+}
+
+impl OwnService {
+    /// A client with a connection of its own.
+    fn client(&self) -> Result<Client, Error> {
+        let bug = |error: &dyn std::fmt::Display| Error::Bug(format!("the lab's way to its own service: {error}"));
+        let mut credentials = Credentials::default();
+        if let Some(token) = &self.token {
+            credentials = credentials.with_token(token.expose()).map_err(|error| bug(&error))?;
+        }
+        match &self.way {
+            OwnWay::Address(address) => {
+                Client::connect_lazy_with(&address.to_string(), &credentials).map_err(|error| bug(&error))
+            }
+            OwnWay::BackDoor(door) => {
+                let door = door.clone();
+                Ok(Client::inside(&credentials, move || door.enter()))
+            }
+        }
+    }
+}
+
 impl Lab {
     /// A lab with nothing under way in it.
     fn new(premises: Premises) -> Self {
@@ -74,7 +111,7 @@ impl Lab {
 }
 
 impl LabRpc {
-    /// The lab. Whoever comes here has been let in by [`LabAccess`].
+    /// The lab. Whoever comes here has been let in by `access.rs`.
     pub fn new(premises: Premises) -> Self {
         Self { lab: Arc::new(Lab::new(premises)) }
     }

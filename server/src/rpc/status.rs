@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status, metadata::MetadataMap};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt};
 use zbl_proto::{ERROR_DOMAIN, Reason};
 
@@ -17,6 +20,9 @@ const RETRY_CONTENDED: Duration = Duration::from_millis(20);
 
 /// When to come back after overload: long enough for a queue of work to drain.
 const RETRY_OVERLOADED: Duration = Duration::from_millis(200);
+
+/// The largest message that is read, bytes: no call of the contract needs a tenth of it.
+pub(crate) const MESSAGE_MOST: usize = 64 * 1024;
 
 /// Logs a failure, as loudly as an operator should know of it: once, where it is answered.
 pub(super) fn log(error: &Error) {
@@ -59,9 +65,22 @@ pub(crate) fn status(error: &Error) -> Status {
     Status::with_error_details_and_metadata(code, told(error), details, headers(error))
 }
 
-/// What HTTP says of limits, for whoever reads no details.
+/// What the transport says of a message that it cannot read, before any handler has seen it, with a reason: a status
+/// without one would say nothing of its effect, and there was none.
+pub(crate) fn named(refusal: Status) -> Status {
+    match refusal.code() {
+        Code::OutOfRange => status(&Error::MessageTooLarge { most: MESSAGE_MOST }),
+        Code::Internal => status(&Error::Malformed(refusal.message().to_owned())),
+        _ => refusal,
+    }
+}
+
+/// What HTTP says of limits and of tokens, for whoever reads no details.
 fn headers(error: &Error) -> MetadataMap {
     let mut headers = MetadataMap::new();
+    if matches!(error, Error::Unauthenticated | Error::LabRefused(LabRefusal::Unauthenticated)) {
+        headers.insert("www-authenticate", MetadataValue::from_static("Bearer"));
+    }
     if let Error::RateLimited { rate, retry_after, .. } = error {
         // Whole seconds, rounded up: whoever waits so long is let in.
         let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
@@ -104,6 +123,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
                 InvalidReason::Schedule => Reason::InvalidSchedule,
+                InvalidReason::Timeout => Reason::InvalidTimeout,
             },
         ),
         Error::Refused(refusal) => match refusal {
@@ -120,6 +140,9 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::RateLimited { .. } => (Code::ResourceExhausted, Reason::RateLimited),
         Error::CircuitOpen { .. } => (Code::Unavailable, Reason::CircuitOpen),
         Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
+        Error::MessageTooLarge { .. } => (Code::ResourceExhausted, Reason::MessageTooLarge),
+        Error::Malformed(_) => (Code::InvalidArgument, Reason::MalformedMessage),
+        Error::Unauthenticated => (Code::Unauthenticated, Reason::Unauthenticated),
         Error::Stopping => (Code::Unavailable, Reason::ShuttingDown),
         Error::OutcomeUnknown { cause: UnknownCause::Deadline, .. } => (Code::DeadlineExceeded, Reason::OutcomeUnknown),
         Error::OutcomeUnknown { cause: UnknownCause::LinkLost | UnknownCause::Crashed, .. } => {
@@ -152,10 +175,13 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
         Error::RateLimited { of, .. } => vec![("limit", of.name().to_owned())],
+        Error::MessageTooLarge { most } => vec![("most_bytes", most.to_string())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
         Error::Expired
         | Error::Overloaded(_)
         | Error::Stopping
+        | Error::Malformed(_)
+        | Error::Unauthenticated
         | Error::OutcomeUnknown { .. }
         | Error::LabRefused(_)
         | Error::Bug(_) => Vec::new(),

@@ -30,7 +30,7 @@ async fn exchange(address: SocketAddr, text: String) -> (u16, Value) {
 }
 
 /// Head and body of the answer.
-async fn answer(address: SocketAddr, text: String) -> (String, String) {
+pub async fn answer(address: SocketAddr, text: String) -> (String, String) {
     let exchange = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

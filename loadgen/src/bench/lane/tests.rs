@@ -60,7 +60,8 @@ impl Server {
             delta: Money::from_minor(-1),
             strategy: String::new(),
         };
-        Unary::begin(near, "server:1", wording, DEADLINE).await
+        let client = zbl_client::Client::connect_lazy("server:1").unwrap().with_deadline(DEADLINE);
+        Unary::begin(near, &client, wording).await
     }
 
     async fn serve(self, io: DuplexStream) {

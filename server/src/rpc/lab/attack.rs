@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use futures::{Stream, stream};
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::Status;
-use zbl_client::Client;
 use zbl_loadgen::{
     attack::{self, Attack, AttackError, Patience, Progress, Stopper},
     pacer::Pacer,
@@ -66,9 +65,7 @@ pub(super) fn start(
     let turn = Arc::clone(&lab.attacks).try_acquire_owned().map_err(|_| {
         Error::Overloaded("another attack is running, or a schedule is being played; one at a time".to_owned())
     })?;
-    let address = lab.premises.own_address.to_string();
-    let clients = (0..CONNECTIONS).map(|_| Client::connect_lazy(&address)).collect::<Result<Vec<_>, _>>();
-    let clients = clients.map_err(|error| Error::Bug(format!("own address: {error}")))?;
+    let clients = (0..CONNECTIONS).map(|_| lab.premises.own.client()).collect::<Result<Vec<_>, _>>()?;
     let (stopper, stop) = attack::stop();
     let (progress, seen) = watch::channel(Progress::default());
     let attack = Attack { clients, workload, pacer: Pacer::ClosedLoop, patience: Patience::default() };

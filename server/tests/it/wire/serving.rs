@@ -13,12 +13,16 @@ use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use zbl_proto::v1::{
-    DeductRequest, StreamTimelineRequest, WatchStatusRequest, account_service_client::AccountServiceClient,
+use zbl_proto::{
+    Reason,
+    v1::{
+        DeductRequest, DeductStreamRequest, StreamTimelineRequest, WatchStatusRequest,
+        account_service_client::AccountServiceClient,
+    },
 };
 use zbl_server::timeline::Phase;
 
-use super::{deduct, outages::behind_proxy};
+use super::{Said, deduct, outages::behind_proxy, said};
 use crate::app::{Database, PATIENCE, Served, deduction, until};
 
 /// What health is kept for: the server as a whole and each service.
@@ -154,14 +158,63 @@ async fn messages_and_heads_have_a_largest_size() {
     let user_id = served.bench.account("1000.00").await;
     for size in [100_000, 5_000_000] {
         let amount = "1".repeat(size);
-        let refused = served.account().deduct(DeductRequest { amount, ..deduct(user_id, "1") }).await.unwrap_err();
-        assert_eq!(refused.code(), Code::OutOfRange, "{size}: {refused:?}");
+        let take = DeductRequest { amount, ..deduct(user_id, "1") };
+        let expected = Said::plain(Code::ResourceExhausted, Reason::MessageTooLarge, &[("most_bytes", "65536")]);
+        assert_eq!(said(served.account().deduct(take.clone())).await, expected, "{size}");
+        // In a stream too; it ends with that.
+        let items = stream::iter([DeductStreamRequest { deduct: Some(take) }]);
+        let mut answers = served.account().deduct_stream(items).await.unwrap().into_inner();
+        assert_eq!(Said::by(&answers.message().await.unwrap_err()), expected, "{size}");
     }
     let mut call = Request::new(deduct(user_id, "1"));
     call.metadata_mut().insert("x-large", "1".repeat(100_000).parse().unwrap());
     served.account().deduct(call).await.unwrap_err();
     served.account().deduct(deduct(user_id, "1")).await.unwrap();
     assert_eq!(served.bench.journal(user_id).await.len(), 2);
+}
+
+/// What cannot be read is told with a reason, and was not done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_call_of_the_contract_is_told_by_name() {
+    let (served, _database) = on_sqlite(&[]).await;
+    let user_id = served.bench.account("1000.00").await;
+    let head = |timeout: Option<&'static str>| {
+        let uri = format!("http://{}/zbl.v1.AccountService/Deduct", served.grpc);
+        let call = http::Request::post(uri).header("content-type", "application/grpc");
+        match timeout {
+            Some(timeout) => call.header("grpc-timeout", timeout),
+            None => call,
+        }
+    };
+    let malformed = Said::plain(Code::InvalidArgument, Reason::MalformedMessage, &[]);
+    // A field that is cut off, one of a wrong type, a message that is cut off, a flag that is none, and no message.
+    for bytes in [&b"\0\0\0\0\x02\x0a\x09"[..], b"\0\0\0\0\x02\x08", b"\0\0\0\0\x02\x0a", b"\x07\0\0\0\0", b""] {
+        assert_eq!(Said::by(&raw_call(served.grpc, head(None), bytes).await.unwrap()), malformed, "{bytes:?}");
+    }
+    let invalid = Said::invalid(Reason::InvalidTimeout, "grpc-timeout");
+    let take = framed(&deduct(user_id, "1"));
+    for wrong in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S", " 1S"] {
+        assert_eq!(Said::by(&raw_call(served.grpc, head(Some(wrong)), &take).await.unwrap()), invalid, "{wrong:?}");
+    }
+    assert_eq!(served.bench.journal(user_id).await.len(), 1);
+    assert!(raw_call(served.grpc, head(Some("5S")), &take).await.is_none(), "it is well formed");
+    assert_eq!(served.bench.journal(user_id).await.len(), 2);
+}
+
+fn framed(message: &impl prost::Message) -> Vec<u8> {
+    let bytes = message.encode_to_vec();
+    let length = u32::try_from(bytes.len()).unwrap();
+    [&[0][..], &length.to_be_bytes(), &bytes].concat()
+}
+
+/// Sends these bytes as a call's message; its refusal, if it is refused before an answer begins.
+async fn raw_call(address: SocketAddr, head: http::request::Builder, bytes: &[u8]) -> Option<tonic::Status> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let (answer, mut body) = send.send_request(head.body(()).unwrap(), false).unwrap();
+    body.send_data(bytes::Bytes::copy_from_slice(bytes), true).unwrap();
+    tonic::Status::from_header_map(timeout(PATIENCE, answer).await.expect("no answer").unwrap().headers())
 }
 
 /// The grace is longer than anybody waits here: the server must not need it when only watchers are left.
