@@ -83,4 +83,15 @@ mod tests {
             assert!(text.contains(expected), "{expected} is not in {text}");
         }
     }
+
+    #[test]
+    fn lines_to_paste_say_what_a_guarded_server_asks_for() {
+        let words = ["zbl-server", "--tls-cert=a.pem", "--tls-key=a.key", "--auth-token=s3cret"].map(OsString::from);
+        let config = Invocation::parse(words, &|_| None, Path::new("/nowhere")).unwrap().config;
+        let listening = Addresses { grpc: "127.0.0.1:1".parse().unwrap(), http: "127.0.0.1:2".parse().unwrap() };
+        let text = banner(&config, "sqlite", listening);
+        assert!(!text.contains("http://") && !text.contains("-plaintext") && !text.contains("s3cret"), "{text}");
+        assert!(text.contains(r#"grpcurl -H "authorization: Bearer $ZBL_TOKEN" -d '{"#), "{text}");
+        assert!(text.contains("curl -H \"authorization: Bearer $ZBL_TOKEN\" -H 'content-type"), "{text}");
+    }
 }

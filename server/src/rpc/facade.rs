@@ -13,7 +13,7 @@ use axum::{
     Extension, Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -79,7 +79,10 @@ pub fn router(handlers: Handlers) -> Router {
 }
 
 async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // HTTP/2 has it in place of the Host.
+    let authority = request.uri().authority().map(Authority::as_str);
+    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = authority.or_else(host).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

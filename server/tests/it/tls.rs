@@ -82,6 +82,14 @@ async fn get(address: SocketAddr, path: &str, trusts: &Authority, shows: Option<
     Ok(answer)
 }
 
+/// The status of a GET by HTTP/2.
+async fn by_http2(stream: TlsStream<TcpStream>, uri: &str) -> u16 {
+    let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let (answer, _) = send.send_request(http::Request::get(uri).body(()).unwrap(), true).unwrap();
+    answer.await.unwrap().status().as_u16()
+}
+
 fn chosen(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
     stream.get_ref().1.alpn_protocol()
 }
@@ -104,6 +112,9 @@ async fn both_ports_speak_it_and_agree_on_a_protocol() {
         let stream = secured(address, &authority, None, offered).await.unwrap();
         assert_eq!(chosen(&stream), Some(expected.as_bytes()), "{offered:?}");
     }
+    let stream = secured(served.http, &authority, None, both).await.unwrap();
+    assert_eq!(by_http2(stream, &format!("https://{}/balance/99", served.http)).await, 404, "it is its own host");
+
     let refused = secured(served.grpc, &authority, None, &both[1..]).await.unwrap_err().to_string();
     assert!(refused.contains("NoApplicationProtocol"), "{refused}");
 }
