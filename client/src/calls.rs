@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use tokio_stream::Stream;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use zbl_proto::v1::account_service_client::AccountServiceClient;
 use zbl_proto::v1::lab_service_client::LabServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
+use zbl_trace::Tracer;
 
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
+use crate::traced::TracedChannel;
 use crate::{AddressError, Error, Hold, Retry, address};
 
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
@@ -41,8 +42,16 @@ pub struct Client {
 /// The generated stubs over one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Stubs {
-    pub(crate) account: AccountServiceClient<Channel>,
-    lab: LabServiceClient<Channel>,
+    channel: TracedChannel,
+    pub(crate) account: AccountServiceClient<TracedChannel>,
+    lab: LabServiceClient<TracedChannel>,
+}
+
+impl Stubs {
+    fn over(channel: TracedChannel) -> Self {
+        let (account, lab) = (AccountServiceClient::new(channel.clone()), LabServiceClient::new(channel.clone()));
+        Self { channel, account, lab }
+    }
 }
 
 impl Client {
@@ -55,8 +64,7 @@ impl Client {
     /// # Panics
     /// Outside a Tokio runtime, like everything that opens a socket.
     pub fn connect_lazy(address: &str) -> Result<Self, AddressError> {
-        let channel = address::channel(address)?;
-        let stubs = Stubs { account: AccountServiceClient::new(channel.clone()), lab: LabServiceClient::new(channel) };
+        let stubs = Stubs::over(TracedChannel { channel: address::channel(address)?, tracer: None });
         Ok(Self { address: address.to_owned(), stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() })
     }
 
@@ -70,6 +78,18 @@ impl Client {
     #[must_use]
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same client, whose calls begin traces. Without this they say nothing of a trace.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        let channel = self.stubs.channel.channel;
+        Self { stubs: Stubs::over(TracedChannel { channel, tracer: Some(tracer) }), ..self }
+    }
+
+    /// What begins the traces of its calls.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.stubs.channel.tracer.as_ref()
     }
 
     /// The address as it was given.

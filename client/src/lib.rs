@@ -38,6 +38,7 @@ pub mod lanes;
 mod paint;
 mod retry;
 mod timeline;
+mod traced;
 #[cfg(feature = "timeline")]
 pub mod watch;
 

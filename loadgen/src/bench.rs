@@ -312,5 +312,5 @@ async fn dial(client: Client, wording: Wording) -> Result<Unary<TcpStream>, Erro
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(authority)).await.map_err(late)?;
     let stream = connected.map_err(Error::lost)?;
     stream.set_nodelay(true).map_err(Error::lost)?;
-    Unary::begin(stream, authority, wording, client.deadline()).await
+    Unary::begin(stream, authority, wording, client.deadline(), client.tracer().cloned()).await
 }

@@ -1,6 +1,6 @@
 //! The server's configuration: typed, checked, and with its provenance. Flags beat the environment, the environment
 //! beats the file, the file beats the defaults; an empty variable counts as unset. `DATABASE_URL` is asked after
-//! `ZBL_DATABASE_URL` and before the file. This is the only place that reads the environment, and it refuses to
+//! `ZBL_DATABASE_URL` and before the file, and `OTEL_EXPORTER_OTLP_ENDPOINT` after `ZBL_OTLP_ENDPOINT`. This is the only place that reads the environment, and it refuses to
 //! start on a key it does not know.
 
 mod database_url;
@@ -15,7 +15,9 @@ use std::{
 };
 
 use clap::ArgMatches;
+use zbl_trace::{Endpoint, Ratio};
 
+pub(crate) use self::database_url::Place;
 pub use self::{
     database_url::DatabaseUrl,
     layers::{ConfigError, Environment, Origin},
@@ -123,6 +125,10 @@ pub struct Config {
     pub demo_account: bool,
     /// What callers of `LabService` must present, everywhere; without it they are let in on loopback only.
     pub lab_token: Option<Secret>,
+    /// Where spans are sent.
+    pub otlp_endpoint: Option<Endpoint>,
+    /// How many of the traces that begin here are recorded.
+    pub trace_sample: Ratio,
     /// The log filter.
     pub log: String,
     /// How log lines look.
@@ -200,6 +206,10 @@ impl Config {
                 choice(text).map(|chosen| chosen.unwrap_or(grpc_addr.ip().is_loopback()))
             })?,
             lab_token: Some(read.value(&LAB_TOKEN, |text| Ok(Secret(text.to_owned())))?).filter(|s| !s.0.is_empty()),
+            otlp_endpoint: read.shown(&OTLP_ENDPOINT, optional(str::parse), |endpoint: &Option<Endpoint>| {
+                endpoint.as_ref().map_or_else(String::new, Endpoint::to_string)
+            })?,
+            trace_sample: read.value(&TRACE_SAMPLE, str::parse)?,
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
             drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,

@@ -21,6 +21,7 @@ use std::{
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceBuilder};
+use zbl_trace::Tracer;
 
 pub(crate) use self::deadline::Deadline;
 use self::{
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub limits: Arc<Limits>,
     /// Who may use the lab.
     pub lab: LabAccess,
+    /// What begins the spans of calls.
+    pub tracer: Tracer,
 }
 
 /// The column.
@@ -46,7 +49,7 @@ where
 {
     ServiceBuilder::new()
         // First, so that whatever comes of a call can be told by its id, a refusal too.
-        .layer(Around(CallContext))
+        .layer(Around(CallContext(settings.tracer)))
         // Outside of all that refuses: what is refused counts as handled.
         .layer(Around(Measure))
         // Before anything is spent on a stranger.
@@ -83,6 +86,14 @@ trait Surround: Clone + Send + 'static {
     /// # Errors
     /// The answer, if it does not.
     fn before(&self, call: &mut Request<Body>) -> Result<Self::Kept, Status>;
+
+    /// Runs what is further in.
+    fn within<F: Future + Send>(
+        _: &Self::Kept,
+        further_in: F,
+    ) -> impl Future<Output = F::Output> + Send + use<Self, F> {
+        further_in
+    }
 
     /// Looks at the answer. That of a stream is its head; the rest follows.
     fn after(_: Self::Kept, answer: Response<Body>) -> Response<Body> {
@@ -121,7 +132,7 @@ impl<A: Surround, S: Rpc> Service<Request<Body>> for Surrounded<A, S> {
     fn call(&mut self, mut call: Request<Body>) -> Self::Future {
         match self.around.before(&mut call) {
             Ok(kept) => {
-                let answer = self.inner.call(call);
+                let answer = A::within(&kept, self.inner.call(call));
                 Box::pin(async move { answer.await.map(|answer| A::after(kept, answer)) })
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),

@@ -45,6 +45,10 @@ impl Streamed {
     /// Any [`Error`] of the connection.
     pub(super) async fn open(client: Client, wording: Wording, most: usize) -> Result<Self, Error> {
         let own = Client::connect_lazy(client.address()).map_err(Error::lost)?.with_deadline(client.deadline());
+        let own = match client.tracer() {
+            Some(tracer) => own.with_tracer(tracer.clone()),
+            None => own,
+        };
         let (changes, mut received) = mpsc::channel(most.max(1));
         let answers = own.deduct_stream(stream::poll_fn(move |context| received.poll_recv(context))).await;
         // What it had given away by then is nothing: operations are sent once it is open.

@@ -60,7 +60,7 @@ fn describe() {
     }
 }
 
-const COUNTERS: [(&str, &str); 24] = [
+const COUNTERS: [(&str, &str); 25] = [
     ("batched_changes_total", "Changes committed together with others, or as a batch of one."),
     ("batches_total", "Batches committed."),
     ("breaker_refused_total", "Calls answered CIRCUIT_OPEN."),
@@ -88,6 +88,7 @@ const COUNTERS: [(&str, &str); 24] = [
     ("reconciliation_rounds_total", "Times that every account was compared."),
     ("redis_lock_leases_lost_total", "Leases that ended while they were held."),
     ("timeline_events_total", "Events recorded in the timeline."),
+    ("trace_spans_total", "Spans sent by OTLP, by whether the collector accepted them."),
 ];
 
 const GAUGES: [(&str, &str); 14] = [

@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{DefaultBodyLimit, MatchedPath, Path, Query, State, rejection::JsonRejection},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -25,9 +25,14 @@ use zbl_proto::{
     CACHE_KEY,
     v1::{self, account_service_server::AccountService, lab_service_server::LabService},
 };
+use zbl_trace::{
+    KeyValue,
+    names::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE},
+};
 
 use super::{Handlers, status};
 use crate::{
+    call::Call,
     http::envelope::{ok, refusal},
     layer::Deadline,
 };
@@ -66,6 +71,8 @@ pub fn router(handlers: Handlers, bound: IpAddr) -> Router {
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), limited))
+        // Outside of what refuses.
+        .route_layer(middleware::from_fn_with_state(handlers.clone(), traced))
         .route("/api/swimlane", get(swimlane))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
@@ -86,6 +93,25 @@ async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, 
         return refusal(StatusCode::FORBIDDEN, "FOREIGN_HOST", &message);
     }
     next.run(request).await
+}
+
+/// What the layers of gRPC do about traces.
+async fn traced(
+    State(handlers): State<Handlers>,
+    route: MatchedPath,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    // The routes have let one of these through.
+    let method = if request.method() == Method::POST { "POST" } else { "GET" };
+    let call = Call::begin(&handlers.tracer, format!("{method} {}", route.as_str()), request.headers());
+    let span = call.span().clone();
+    span.set(|| [KeyValue::new(HTTP_REQUEST_METHOD, method), KeyValue::new(HTTP_ROUTE, route.as_str().to_owned())]);
+    let mut answer = call.clone().scope(next.run(request)).await;
+    span.set(|| [KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(answer.status().as_u16()))]);
+    span.end(answer.status().is_server_error().then_some("5xx"));
+    call.mark(answer.headers_mut());
+    answer
 }
 
 /// What the layers of gRPC do about load and time.

@@ -23,4 +23,5 @@ mod schedules;
 mod stalls;
 mod stream;
 mod timeline;
+mod traces;
 mod wire;

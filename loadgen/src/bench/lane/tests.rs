@@ -60,7 +60,7 @@ impl Server {
             delta: Money::from_minor(-1),
             strategy: String::new(),
         };
-        Unary::begin(near, "server:1", wording, DEADLINE).await
+        Unary::begin(near, "server:1", wording, DEADLINE, None).await
     }
 
     async fn serve(self, io: DuplexStream) {
