@@ -15,7 +15,7 @@ use zbl_proto::{
 
 use crate::{
     app::{Database, Served, until},
-    wire,
+    facade, wire,
 };
 
 /// What a caller sends, made up.
@@ -172,8 +172,7 @@ async fn what_is_not_sampled_has_ids_and_is_not_exported() {
 async fn refusals_and_streams_are_traced_too() {
     let collector = Collector::start().await.unwrap();
     let database = Database::mysql();
-    let words = ["--otlp-endpoint", &collector.endpoint(), "--max-deadline", "100ms"];
-    let served = Served::start(&database.url, &words).await;
+    let served = Served::start(&database.url, &["--otlp-endpoint", &collector.endpoint()]).await;
     let user_id = served.bench.account("1000.00").await;
 
     let refused = Caller::new();
@@ -223,11 +222,29 @@ async fn refusals_and_streams_are_traced_too() {
     for item in spans.iter().filter(|span| span.name == "item") {
         assert_eq!(item.parent_id, call.span_id);
         let within: Vec<_> = spans.iter().filter(|span| span.parent_id == item.span_id).collect();
-        assert!(within.iter().all(|part| item.time.start <= part.time.start && part.time.end <= item.time.end));
+        for part in &within {
+            assert!(item.time.start <= part.time.start && part.time.end <= item.time.end, "{item:?} {part:?}");
+        }
         phases.push(within.iter().filter(|part| part.name == "commit").count());
     }
     phases.sort_unstable();
     assert_eq!(phases, [0, 1, 1], "each applied item commits within its own span");
+}
+
+/// The JSON facade is traced as the calls that it spells.
+#[tokio::test(flavor = "multi_thread")]
+async fn http_is_traced_too() {
+    let collector = Collector::start().await.unwrap();
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &["--otlp-endpoint", &collector.endpoint()]).await;
+    let (status, head) = facade::head(served.http, "GET /balance/404").await;
+    let trace_id = head.lines().find_map(|line| line.strip_prefix("zbl-trace-id: ")).unwrap();
+    let call = &spans(&collector, trace_id, 1).await[0];
+    assert_eq!(
+        (status, call.name.as_str(), says(call, "http.route")),
+        (404, "GET /balance/{user_id}", "/balance/{user_id}")
+    );
+    assert_eq!((says(call, "http.response.status_code"), call.is_error), ("404", false));
 }
 
 /// A commit whose link is cut fails, and what became of it is settled: both are in the trace.
@@ -238,11 +255,12 @@ async fn the_settlement_of_a_lost_commit_is_in_its_trace() {
     let url = proxy.url(Database::mysql().url.rsplit('/').next().unwrap());
     let served = Served::start(&url, &["--otlp-endpoint", &collector.endpoint()]).await;
     let user_id = served.bench.account("1000.00").await;
-    for strategy in ["pessimistic", "batched"] {
+    // Of a batch that failed the phase that did is told, and how long it was queued.
+    for (strategy, count) in [("pessimistic", 6), ("batched", 4)] {
         let caller = Caller::new();
         proxy.arm(Cut::BehindCommit, 1);
         served.account().deduct(caller.call(take(user_id, strategy), "01")).await.unwrap();
-        let spans = spans(&collector, &caller.trace_id, 6).await;
+        let spans = spans(&collector, &caller.trace_id, count).await;
         let call = spans.iter().find(|span| span.parent_id == caller.span_id).unwrap();
         let part =
             |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name}: {spans:#?}"));

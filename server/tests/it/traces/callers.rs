@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use serde_json::Value;
-use test_support::{Collector, Process, free_port};
+use test_support::{CollectedSpan, Collector, Process, free_port};
 use tokio::sync::watch;
 use tonic::transport::Endpoint;
 use zbl_client::{Change, Client, Money};
@@ -23,19 +23,18 @@ fn traces(name: &'static str, collector: &Collector) -> Traces {
     Traces::start(program, Some(&collector.endpoint().parse().unwrap()), Ratio::ALL).unwrap()
 }
 
-/// The names of the server's spans that are within one of `service`'s.
-fn continued(collector: &Collector, service: &str) -> Vec<String> {
-    let spans = collector.spans();
+/// The server's spans that are within one of `service`'s: their names, and how the caller saw them end.
+fn continued(collector: &Collector, service: &str) -> Vec<[String; 2]> {
+    let (theirs, ours): (Vec<_>, Vec<_>) = collector.spans().into_iter().partition(|span| span.service == "zbl-server");
     let ours: BTreeMap<_, _> =
-        spans.iter().filter(|span| span.service == service).map(|span| (&span.span_id, span)).collect();
-    let within = |span: &&test_support::CollectedSpan| {
-        ours.get(&span.parent_id).is_some_and(|parent| {
-            assert_eq!((format!("{:?}", parent.kind), &parent.name), ("Client".to_owned(), &span.name));
-            assert_eq!(parent.attributes["rpc.response.status_code"], "OK", "{parent:?}");
-            parent.trace_id == span.trace_id
-        })
+        ours.iter().filter(|span| span.service == service).map(|span| (&span.span_id, span)).collect();
+    let within = |span: &CollectedSpan| {
+        let parent = ours.get(&span.parent_id)?;
+        assert_eq!((format!("{:?}", parent.kind).as_str(), &parent.name), ("Client", &span.name));
+        assert_eq!(parent.trace_id, span.trace_id);
+        Some([span.name.clone(), parent.attributes["rpc.response.status_code"].clone()])
     };
-    spans.iter().filter(|span| span.service == "zbl-server").filter(within).map(|span| span.name.clone()).collect()
+    theirs.iter().filter_map(within).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,12 +49,13 @@ async fn clients_and_benches_begin_traces() {
     let account = traced.open_account(None, Money::parse("10.00").unwrap()).await.unwrap();
     traced.deduct(&Change::new(account.user_id, Money::parse("1.00").unwrap())).await.unwrap();
     calling.stop().await;
-    let expected = ["zbl.v1.AccountService/OpenAccount", "zbl.v1.AccountService/Deduct"];
+    let expected = ["OpenAccount", "Deduct"].map(|call| [format!("zbl.v1.AccountService/{call}"), "OK".to_owned()]);
     until("the client's calls are continued", async || continued(&collector, "client") == expected).await;
 
-    for (name, transport, method) in [
-        ("bench", Transport::Unary, "zbl.v1.AccountService/Deduct"),
-        ("stream", Transport::Stream, "zbl.v1.AccountService/DeductStream"),
+    for (name, transport, method, calls, ended) in [
+        ("bench", Transport::Unary, "zbl.v1.AccountService/Deduct", 20, "OK"),
+        // A bench does not wait for its streams to end.
+        ("stream", Transport::Stream, "zbl.v1.AccountService/DeductStream", 1, "CANCELLED"),
     ] {
         let benching = traces(name, &collector);
         let plan = Plan {
@@ -79,9 +79,9 @@ async fn clients_and_benches_begin_traces() {
         let (progress, (_stopper, stop)) = (watch::Sender::default(), stop());
         bench::run(&plan, None, &progress, &stop).await.unwrap();
         benching.stop().await;
-        let calls = if transport == Transport::Unary { 20 } else { 1 };
+        let expected = [method.to_owned(), ended.to_owned()];
         until("the bench's calls are continued", async || {
-            continued(&collector, name).iter().filter(|span| *span == method).count() == calls
+            continued(&collector, name).iter().filter(|call| **call == expected).count() == calls
         })
         .await;
     }
