@@ -2,12 +2,12 @@
 //! in that task, because everything may have something to log; what works for many calls at once, as a committer does, has
 //! none, and asks the operations.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, header::HeaderName};
 use uuid::Uuid;
 use zbl_proto::TRACE_KEY;
-use zbl_trace::{KeyValue, Span, SpanKind, TraceContext, Tracer, names};
+use zbl_trace::{KeyValue, Span, SpanKind, TraceContext, TraceId, Tracer, names};
 
 /// Where a call's id is found, in the call and in its answer.
 const CALL_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,31 +25,17 @@ tokio::task_local! {
 /// One call.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    id: CallId,
+    /// The caller's, where he sent one that can be told, or our own. It has nothing to do with the `request_id` of a
+    /// change, which outlives the call.
+    id: HeaderValue,
     span: Span,
 }
 
-/// The id of one call: the caller's, where he sent one that can be told, or our own. It has nothing to do with the
-/// `request_id` of a change, which outlives the call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct CallId(HeaderValue);
-
-impl CallId {
-    fn of(headers: &HeaderMap) -> Self {
-        let told =
-            |id: &&HeaderValue| (1..=ID_LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        headers.get(&CALL_ID).filter(told).cloned().map_or_else(Self::new, Self)
-    }
-
-    fn new() -> Self {
-        Self(value(Uuid::new_v4().simple().encode_lower(&mut Uuid::encode_buffer())))
-    }
-}
-
-impl fmt::Display for CallId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.to_str().unwrap_or_default())
-    }
+fn id_of(headers: &HeaderMap) -> HeaderValue {
+    let told =
+        |id: &&HeaderValue| (1..=ID_LONGEST).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    let own = || value(Uuid::new_v4().simple().encode_lower(&mut Uuid::encode_buffer()));
+    headers.get(&CALL_ID).filter(told).cloned().unwrap_or_else(own)
 }
 
 /// A header of visible characters.
@@ -60,15 +46,25 @@ fn value(text: &str) -> HeaderValue {
 impl Call {
     /// A call that arrives with these headers.
     pub(crate) fn begin(tracer: &Tracer, name: impl Into<Cow<'static, str>>, headers: &HeaderMap) -> Self {
-        let (id, parent) = (CallId::of(headers), TraceContext::read(headers));
-        let span = tracer.begin(name, SpanKind::Server, parent);
-        span.set(|| [KeyValue::new(names::CALL_ID, id.to_string())]);
-        Self { id, span }
+        let span = tracer.begin(name, SpanKind::Server, TraceContext::read(headers));
+        let call = Self { id: id_of(headers), span };
+        call.span.set(|| [KeyValue::new(names::CALL_ID, call.id().to_owned())]);
+        call
     }
 
     /// A part of it that is answered by itself.
     pub(crate) fn item(&self, name: &'static str) -> Self {
         Self { id: self.id.clone(), span: self.span.child(name, SpanKind::Internal) }
+    }
+
+    /// The id it is told by: visible ASCII.
+    pub(crate) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// Its trace.
+    pub(crate) fn trace_id(&self) -> TraceId {
+        self.span.context().trace_id()
     }
 
     /// Its span.
@@ -78,8 +74,8 @@ impl Call {
 
     /// Says in its answer which call it was.
     pub(crate) fn mark(self, answer: &mut HeaderMap) {
-        answer.insert(TRACE_ID, value(&self.span.context().trace_id().to_string()));
-        answer.insert(CALL_ID, self.id.0);
+        answer.insert(TRACE_ID, value(&self.trace_id().to_string()));
+        answer.insert(CALL_ID, self.id);
     }
 
     /// The call that the present task works for.
@@ -92,17 +88,14 @@ impl Call {
         CURRENT.scope(Some(self), work)
     }
 
+    /// Does what needs no waiting for it.
+    pub(crate) fn enter<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(Some(self), work)
+    }
+
     /// Work that goes on in a task of its own for the same call, if there is one.
     pub(crate) fn inherited<F: Future>(work: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(Self::current(), work)
-    }
-
-    /// What a log line says of the present task's call: nothing where there is none.
-    pub(crate) fn told<T>(tell: impl FnOnce(&dyn fmt::Display, &dyn fmt::Display) -> T) -> Option<T> {
-        CURRENT
-            .try_with(|call| call.as_ref().map(|call| tell(&call.span.context().trace_id(), &call.id)))
-            .ok()
-            .flatten()
     }
 }
 
@@ -112,20 +105,20 @@ mod tests {
 
     #[test]
     fn ids_are_kept_where_they_can_be_told() {
-        let id = |text| CallId::of(&HeaderMap::from_iter([(CALL_ID, HeaderValue::from_static(text))]));
-        assert_eq!(id("order-7/try-2").0, "order-7/try-2");
+        let id = |text| id_of(&HeaderMap::from_iter([(CALL_ID, HeaderValue::from_static(text))]));
+        assert_eq!(id("order-7/try-2"), "order-7/try-2");
         let long = "x".repeat(ID_LONGEST + 1).leak();
         for untellable in ["", "two words", long] {
-            assert_ne!(id(untellable).0, untellable);
-            assert_eq!(id(untellable).0.len(), 32, "{untellable}");
+            assert_ne!(id(untellable), untellable);
+            assert_eq!(id(untellable).len(), 32, "{untellable}");
         }
     }
 
     #[tokio::test]
     async fn a_task_of_its_own_works_for_the_same_call() {
         let call = Call::begin(&Tracer::unrecorded(zbl_trace::Ratio::ALL), "call", &HeaderMap::new());
-        let trace_id = call.span().context().trace_id();
-        let current = || Call::current().map(|call| call.span().context().trace_id());
+        let trace_id = call.trace_id();
+        let current = || Call::current().map(|call| call.trace_id());
         let spawned = call.scope(async { tokio::spawn(Call::inherited(async move { current() })).await.unwrap() });
         assert_eq!(spawned.await, Some(trace_id));
         assert_eq!(tokio::spawn(Call::inherited(async move { current() })).await.unwrap(), None);

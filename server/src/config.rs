@@ -1,7 +1,7 @@
 //! The server's configuration: typed, checked, and with its provenance. Flags beat the environment, the environment
 //! beats the file, the file beats the defaults; an empty variable counts as unset. `DATABASE_URL` is asked after
-//! `ZBL_DATABASE_URL` and before the file, and `OTEL_EXPORTER_OTLP_ENDPOINT` after `ZBL_OTLP_ENDPOINT`. This is the only place that reads the environment, and it refuses to
-//! start on a key it does not know.
+//! `ZBL_DATABASE_URL` and before the file, `OTEL_EXPORTER_OTLP_ENDPOINT` after `ZBL_OTLP_ENDPOINT`. This is the only place
+//! that reads the environment, and it refuses to start on a key it does not know.
 
 mod database_url;
 mod layers;

@@ -87,7 +87,12 @@ trait Surround: Clone + Send + 'static {
     /// The answer, if it does not.
     fn before(&self, call: &mut Request<Body>) -> Result<Self::Kept, Status>;
 
-    /// Runs what is further in.
+    /// Hands the call further in: what is done there before there is anything to wait for.
+    fn enter<T>(_: &Self::Kept, further_in: impl FnOnce() -> T) -> T {
+        further_in()
+    }
+
+    /// Runs the rest of what is further in.
     fn within<F: Future + Send>(
         _: &Self::Kept,
         further_in: F,
@@ -132,7 +137,8 @@ impl<A: Surround, S: Rpc> Service<Request<Body>> for Surrounded<A, S> {
     fn call(&mut self, mut call: Request<Body>) -> Self::Future {
         match self.around.before(&mut call) {
             Ok(kept) => {
-                let answer = A::within(&kept, self.inner.call(call));
+                let answer = A::enter(&kept, || self.inner.call(call));
+                let answer = A::within(&kept, answer);
                 Box::pin(async move { answer.await.map(|answer| A::after(kept, answer)) })
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),

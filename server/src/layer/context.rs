@@ -24,6 +24,10 @@ impl Surround for CallContext {
         Ok(this)
     }
 
+    fn enter<T>(call: &Call, further_in: impl FnOnce() -> T) -> T {
+        call.clone().enter(further_in)
+    }
+
     fn within<F: Future + Send>(call: &Call, further_in: F) -> impl Future<Output = F::Output> + Send + use<F> {
         call.clone().scope(further_in)
     }

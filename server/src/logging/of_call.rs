@@ -43,15 +43,16 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let ids = Call::told(|trace_id, call_id| match self.shape {
-            Shape::Json => format!(r#"{{"trace_id":"{trace_id}","call_id":{:?},"#, call_id.to_string()),
-            Shape::Text => format!("trace_id={trace_id} call_id={call_id} "),
-        });
-        let Some(ids) = ids else { return self.lines.format_event(context, writer, event) };
-        writer.write_str(&ids)?;
+        let Some(call) = Call::current() else { return self.lines.format_event(context, writer, event) };
+        let (trace_id, call_id) = (call.trace_id(), call.id());
         match self.shape {
-            Shape::Text => self.lines.format_event(context, writer, event),
+            Shape::Text => {
+                write!(writer, "trace_id={trace_id} call_id={call_id} ")?;
+                self.lines.format_event(context, writer, event)
+            }
             Shape::Json => {
+                // Of visible ASCII, Rust escapes what JSON does, and in the same way.
+                write!(writer, r#"{{"trace_id":"{trace_id}","call_id":{call_id:?},"#)?;
                 let mut line = String::new();
                 self.lines.format_event(context, Writer::new(&mut line), event)?;
                 writer.write_str(line.strip_prefix('{').unwrap_or(&line))

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command, time::Duration};
 use serde_json::Value;
 use test_support::{CollectedSpan, Collector, Process, free_port};
 use tokio::sync::watch;
-use tonic::transport::Endpoint;
+use tonic::{Code, transport::Endpoint};
 use zbl_client::{Change, Client, Money};
 use zbl_loadgen::{
     attack::stop,
@@ -93,7 +93,7 @@ async fn log_lines_name_the_trace_and_the_call() {
     let directory = tempfile::tempdir().unwrap();
     let [grpc, http] = [(); 2].map(|()| free_port().unwrap());
     let mut command = Command::new(env!("CARGO_BIN_EXE_zbl-server"));
-    command.current_dir(&directory).env_clear().args(["--log", "zbl_server=debug"]);
+    command.current_dir(&directory).env_clear().args(["--log", "zbl_server=debug", "--rate-limit", "1"]);
     command.args(["--grpc-addr", &format!("127.0.0.1:{grpc}"), "--http-addr", &format!("127.0.0.1:{http}")]);
     let mut server = Process::spawn(command).unwrap();
     server.wait_for_port(([127, 0, 0, 1], grpc).into(), PATIENCE).unwrap();
@@ -102,9 +102,20 @@ async fn log_lines_name_the_trace_and_the_call() {
     let caller = Caller::new();
     let mut call = caller.call(take(404, "pessimistic"), "00");
     call.metadata_mut().insert("x-request-id", r#"my"call\7"#.parse().unwrap());
-    AccountServiceClient::new(channel).deduct(call).await.unwrap_err();
+    let mut account = AccountServiceClient::new(channel);
+    account.deduct(call).await.unwrap_err();
     let line = server.wait_for_line("ACCOUNT_NOT_FOUND", PATIENCE).unwrap();
     let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
     assert_eq!((line["trace_id"].as_str(), line["call_id"].as_str()), (Some(&*caller.trace_id), Some(r#"my"call\7"#)));
     assert_eq!((line["level"].as_str(), line["reason"].as_str()), (Some("DEBUG"), Some("ACCOUNT_NOT_FOUND")));
+
+    // What a layer refuses is told in the same way.
+    let refused = Caller::new();
+    until("a layer refuses a call", async || {
+        let answer = account.deduct(refused.call(take(404, "pessimistic"), "00")).await;
+        answer.is_err_and(|status| status.code() == Code::ResourceExhausted)
+    })
+    .await;
+    let line: Value = serde_json::from_str(&server.wait_for_line("RATE_LIMITED", PATIENCE).unwrap()).unwrap();
+    assert_eq!(line["trace_id"].as_str(), Some(&*refused.trace_id));
 }
