@@ -11,6 +11,7 @@ use zbl_client::{
     ConnectionFlags, Paint,
     watch::{Beginning, Format, Since, Speed},
 };
+use zbl_trace::{Endpoint, Ratio};
 
 /// Shows what operations do to accounts, as it happens: lanes on a terminal, in a pipe one line per phase, in the order
 /// the phases began.
@@ -57,6 +58,12 @@ pub(crate) struct Arguments {
     /// Whether to use colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_enum, default_value_t = Colour::Auto)]
     color: Colour,
+    /// Send spans of its own calls to this collector, by OTLP over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<Endpoint>,
+    /// How many of its calls are recorded in traces, here and by the servers: from 0 (none) to 1 (all)
+    #[arg(long, value_name = "RATIO", default_value_t = Ratio::ALL)]
+    pub(crate) trace_sample: Ratio,
     /// End after this many spans
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,

@@ -8,13 +8,12 @@ use std::time::Duration;
 use http::{HeaderValue, Uri};
 use tokio::io::DuplexStream;
 use tokio_stream::Stream;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use zbl_proto::v1::account_service_client::AccountServiceClient;
 use zbl_proto::v1::lab_service_client::LabServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
+use zbl_trace::Tracer;
 
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
 use crate::address::Server;
@@ -22,6 +21,7 @@ use crate::connection::{Connection, Medium, Route};
 use crate::credentials::{Bearer, Credentials};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
+use crate::channel::Calls;
 use crate::{AddressError, Error, Hold, Retry};
 
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.
@@ -42,7 +42,6 @@ const JOURNAL_PAGES: usize = 10_000;
 pub struct Client {
     address: String,
     server: Server,
-    bearer: Bearer,
     stubs: Stubs,
     deadline: Duration,
     retry: Retry,
@@ -51,17 +50,15 @@ pub struct Client {
 /// The generated stubs over one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Stubs {
+    calls: Calls,
     pub(crate) account: AccountServiceClient<Calls>,
     lab: LabServiceClient<Calls>,
 }
 
-/// What calls go through: the token is shown with each.
-type Calls = InterceptedService<Channel, Bearer>;
-
 impl Stubs {
-    fn over(server: &Server, bearer: &Bearer) -> Self {
-        let calls = InterceptedService::new(server.channel(), bearer.clone());
-        Self { account: AccountServiceClient::new(calls.clone()), lab: LabServiceClient::new(calls) }
+    fn over(calls: Calls) -> Self {
+        let (account, lab) = (AccountServiceClient::new(calls.clone()), LabServiceClient::new(calls.clone()));
+        Self { calls, account, lab }
     }
 }
 
@@ -104,14 +101,15 @@ impl Client {
     }
 
     fn of(address: String, server: Server, bearer: Bearer) -> Self {
-        let stubs = Stubs::over(&server, &bearer);
-        Self { address, server, bearer, stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() }
+        let stubs = Stubs::over(Calls { channel: server.channel(), bearer, tracer: None });
+        Self { address, server, stubs, deadline: DEFAULT_DEADLINE, retry: Retry::default() }
     }
 
     /// The same client over a connection of its own.
     #[must_use]
     pub fn apart(&self) -> Self {
-        Self { stubs: Stubs::over(&self.server, &self.bearer), ..self.clone() }
+        let calls = Calls { channel: self.server.channel(), ..self.stubs.calls.clone() };
+        Self { stubs: Stubs::over(calls), ..self.clone() }
     }
 
     /// A bare connection to the server, for callers with a transport of their own: show [`Client::authorization`] with
@@ -125,7 +123,7 @@ impl Client {
 
     /// The `authorization` of calls, where there is a token.
     pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.bearer.header()
+        self.stubs.calls.bearer.header()
     }
 
     /// The scheme, host and port of the server, as calls name it.
@@ -143,6 +141,18 @@ impl Client {
     #[must_use]
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same client, whose calls begin traces. Without this they say nothing of a trace.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        let calls = Calls { tracer: Some(tracer), ..self.stubs.calls };
+        Self { stubs: Stubs::over(calls), ..self }
+    }
+
+    /// What begins the traces of its calls.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.stubs.calls.tracer.as_ref()
     }
 
     /// The address as it was given.

@@ -5,7 +5,6 @@ use std::{fmt, path::Path, sync::Arc};
 
 use http::HeaderValue;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
-use tonic::{Request, Status, service::Interceptor};
 
 use crate::pem::{self, FileError};
 
@@ -150,7 +149,7 @@ fn system_roots() -> Result<RootCertStore, CredentialsError> {
     if roots.is_empty() { Err(CredentialsError::NoAuthorities) } else { Ok(roots) }
 }
 
-/// Shows the token with each call.
+/// What shows the token with each call.
 #[derive(Clone, Default)]
 pub(crate) struct Bearer(Option<HeaderValue>);
 
@@ -158,17 +157,6 @@ impl Bearer {
     /// The header, where there is a token.
     pub(crate) const fn header(&self) -> Option<&HeaderValue> {
         self.0.as_ref()
-    }
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut call: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            let mut metadata = std::mem::take(call.metadata_mut()).into_headers();
-            metadata.insert(http::header::AUTHORIZATION, value.clone());
-            *call.metadata_mut() = tonic::metadata::MetadataMap::from_headers(metadata);
-        }
-        Ok(call)
     }
 }
 

@@ -43,6 +43,7 @@ mod paint;
 pub mod pem;
 mod retry;
 mod timeline;
+mod channel;
 #[cfg(feature = "timeline")]
 pub mod watch;
 

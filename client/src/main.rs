@@ -7,13 +7,14 @@ mod arguments;
 use std::{
     fs::File,
     io::{self, BufWriter, Write as _},
-    process::ExitCode,
+    process::{self, ExitCode},
 };
 
 use zbl_client::{
     FlagsError,
     watch::{Feed, Intake, Recorder, Recording, RecordingError, WatchError, tui, watch},
 };
+use zbl_trace::{Program, StartError, Tracer, Traces};
 
 use crate::arguments::{Arguments, Output};
 
@@ -34,6 +35,8 @@ enum Failure {
     Recording(#[from] RecordingError),
     #[error(transparent)]
     Watch(#[from] WatchError),
+    #[error("{0}; see --otlp-endpoint")]
+    Traces(#[from] StartError),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -55,7 +58,7 @@ async fn main() -> ExitCode {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Flags(_) | Self::Usage(_) | Self::File { .. } | Self::Recording(_) => USAGE,
+            Self::Flags(_) | Self::Usage(_) | Self::File { .. } | Self::Recording(_) | Self::Traces(_) => USAGE,
             Self::Watch(WatchError::Recording(_)) => USAGE,
             Self::Watch(WatchError::Unreachable { .. }) => NEVER_REACHED,
             Self::Watch(_) => FAILED,
@@ -66,7 +69,15 @@ impl Failure {
 async fn run(arguments: Arguments) -> Result<(), Failure> {
     arguments.choose_colours();
     let output = arguments.output().map_err(Failure::Usage)?;
-    let intake = intake(&arguments)?;
+    let program = Program { name: "timeline", version: env!("CARGO_PKG_VERSION"), instance: process::id().to_string() };
+    let traces = Traces::start(program, arguments.otlp_endpoint.as_ref(), arguments.trace_sample)?;
+    let intake = intake(&arguments, traces.tracer())?;
+    let shown = show(intake, output).await;
+    traces.stop().await;
+    shown
+}
+
+async fn show(intake: Intake, output: Output) -> Result<(), Failure> {
     match output {
         Output::Terminal(paint) => tui::show(intake, paint).await?,
         Output::Stdout(format) => watch(intake, format, &mut BufWriter::new(io::stdout().lock())).await?,
@@ -79,12 +90,12 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn intake(arguments: &Arguments) -> Result<Intake, Failure> {
+fn intake(arguments: &Arguments, tracer: &Tracer) -> Result<Intake, Failure> {
     let feed = match &arguments.replay {
         Some(path) => Feed::replay(&Recording::open(path)?, arguments.user, arguments.speed)?,
         None => {
-            let clients = arguments.addr.iter().map(|address| arguments.connection.client(address));
-            let clients = clients.collect::<Result<Vec<_>, _>>()?;
+            let client = |address: &String| Ok(arguments.connection.client(address)?.with_tracer(tracer.clone()));
+            let clients = arguments.addr.iter().map(client).collect::<Result<Vec<_>, FlagsError>>()?;
             Feed::live(&clients, arguments.user, &arguments.beginning())
         }
     };

@@ -11,12 +11,13 @@ mod report;
 mod runs;
 
 pub(crate) use args::{Cli, Command};
-use zbl_client::FlagsError;
+use zbl_client::{Client, FlagsError};
 use zbl_loadgen::attack::AttackError;
 use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
 use zbl_loadgen::lockdeath::LockDeathError;
 use zbl_loadgen::verdict::Verdict;
+use zbl_trace::{StartError, Tracer};
 
 /// How the program ends; the numbers are part of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,8 @@ pub(crate) enum Failure {
     Deaths(#[from] lockdeath::LockDeathFailure),
     #[error(transparent)]
     Report(#[from] report::ReportFailure),
+    #[error("{0}; see --otlp-endpoint")]
+    Traces(#[from] StartError),
     #[error("interrupted before the run was settled; nothing is known about it")]
     Interrupted,
 }
@@ -107,6 +110,7 @@ impl Failure {
         match self {
             Self::Flags(_)
             | Self::Report(_)
+            | Self::Traces(_)
             | Self::Deaths(_)
             | Self::LockDeath(LockDeathError::OneServer(_))
             | Self::NothingToCompare
@@ -132,15 +136,27 @@ const fn of_attack(error: &AttackError) -> Ending {
     }
 }
 
-/// Carries a command out.
-pub(crate) async fn run(command: Command) -> Result<Ending, Failure> {
+/// Carries a command out, and has its traces sent.
+pub(crate) async fn run(cli: Cli) -> Result<Ending, Failure> {
+    let traces = cli.traces.start()?;
+    let ended = carry_out(cli.command, traces.tracer()).await;
+    traces.stop().await;
+    ended
+}
+
+async fn carry_out(command: Command, tracer: &Tracer) -> Result<Ending, Failure> {
     match command {
-        Command::Attack(args) => runs::attack(args).await,
-        Command::Compare(args) => runs::compare(args).await,
-        Command::Bench(args) => bench::bench(*args).await,
+        Command::Attack(args) => runs::attack(args, tracer).await,
+        Command::Compare(args) => runs::compare(args, tracer).await,
+        Command::Bench(args) => bench::bench(*args, tracer).await,
         Command::Report(args) => report::report(&args),
-        Command::Lockdeath(args) => lockdeath::lockdeath(args).await,
+        Command::Lockdeath(args) => lockdeath::lockdeath(args, tracer).await,
     }
+}
+
+/// Clients whose calls begin traces.
+fn traced(clients: Vec<Client>, tracer: &Tracer) -> Vec<Client> {
+    clients.into_iter().map(|client| client.with_tracer(tracer.clone())).collect()
 }
 
 #[cfg(test)]

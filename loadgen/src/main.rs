@@ -9,6 +9,5 @@ use clap::Parser;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let command = cli::Cli::parse().command;
-    cli::run(command).await.unwrap_or_else(|failure| failure.tell()).into()
+    cli::run(cli::Cli::parse()).await.unwrap_or_else(|failure| failure.tell()).into()
 }

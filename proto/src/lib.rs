@@ -31,6 +31,10 @@ pub const ERROR_DOMAIN: &str = "zbl.v1";
 /// Response metadata key, value `true`, on the answer to a request id that had been applied before.
 pub const REPLAYED_KEY: &str = "zbl-replayed";
 
+/// Response metadata key of every answer, refusals and the heads of streams too: the trace that the call is part of, its
+/// caller's or a new one, 32 hex digits.
+pub const TRACE_KEY: &str = "zbl-trace-id";
+
 /// Response metadata key of GetBalance, also where it answers that there is no such account: `hit` when the answer came
 /// from the cache, `miss` when the cache had none, `bypass` when it was not asked or could not be.
 pub const CACHE_KEY: &str = "zbl-cache";

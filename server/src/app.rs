@@ -24,6 +24,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
 use zbl_lock::Lock;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
+use zbl_trace::{Program, Traces};
 
 use crate::{
     access::Access,
@@ -49,6 +50,7 @@ use crate::{
     strategy::{self, GuardedLock, Locks, Workbench},
     timeline::Timeline,
     tls::{self, Certificates, Protocols},
+    trace::Database,
 };
 
 /// The account that is there from the start in the lab.
@@ -69,6 +71,7 @@ pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
     certificates: Option<Certificates>,
+    traces: Traces,
     started: Instant,
 }
 
@@ -90,6 +93,9 @@ pub enum Error {
     /// A lock in Redis cannot be set up as configured.
     #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
+    /// Spans cannot be sent as configured.
+    #[error("{0}; see --otlp-endpoint")]
+    Traces(#[from] zbl_trace::StartError),
     /// The demo account cannot be opened.
     #[error("cannot open account {DEMO_ACCOUNT}: {0}")]
     DemoAccount(#[source] error::Error),
@@ -121,7 +127,7 @@ impl App {
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let ledger = ledger(&config, timeline, gates).await?;
-        let app = Self { config, ledger, certificates, started: Instant::now() };
+        let app = Self { traces: traces(&config)?, config, ledger, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -175,6 +181,7 @@ impl App {
             max_deadline: handlers.max_deadline,
             limits: Arc::clone(&handlers.limits),
             access: handlers.access.clone(),
+            tracer: handlers.tracer.clone(),
         };
         let grpc = ports::grpc(grpc, layers, routes.routes(), stopping.clone());
         let http = self.serve_http(http, handlers, draining, stopping.clone());
@@ -196,7 +203,7 @@ impl App {
             stopped(&mut asked).await;
             tokio::time::sleep(grace).await;
         };
-        tokio::select! {
+        let served = tokio::select! {
             served = async {
                 tokio::try_join!(grpc, http)?;
                 // Changes whose callers have gone still run to their end.
@@ -210,7 +217,9 @@ impl App {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
             }
-        }
+        };
+        self.traces.stop().await;
+        served
     }
 
     /// What compares journal and balances, where that is wanted.
@@ -274,6 +283,7 @@ impl App {
             bound: bound.http.ip(),
             limits,
             max_deadline: self.config.max_deadline,
+            tracer: self.traces.tracer().clone(),
             timeline,
         }
     }
@@ -372,14 +382,15 @@ fn failed(error: impl std::fmt::Display) -> Error {
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
-    let database = Breaker::new("database", breaker_settings(config));
-    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&database)));
+    let breaker = Breaker::new("database", breaker_settings(config));
+    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&breaker)));
     let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
     let store = cache.listen_to(store);
     let locks = locks(config)?;
     let lock_breakers = [&locks.single, &locks.redlock].into_iter().flatten().map(|lock| Arc::clone(&lock.breaker));
-    let breakers = iter::once(database).chain(lock_breakers).collect();
-    let bench = Workbench { store, timeline, locks, breakers, gates, compute_delay: config.compute_delay };
+    let breakers = iter::once(breaker).chain(lock_breakers).collect();
+    let database = Database::new(store.name(), &config.database_url);
+    let bench = Workbench { store, database, timeline, locks, breakers, gates, compute_delay: config.compute_delay };
     let limits = ledger::Limits {
         max_attempts: config.max_attempts,
         operation_timeout: config.operation_timeout,
@@ -399,6 +410,13 @@ fn cache_settings(config: &Config) -> Option<cache::Settings> {
         wait: config.cache_wait,
         reads: if config.cache { Reads::FromRedis } else { Reads::FromDatabase },
     })
+}
+
+/// The traces of this server, which are sent where the configuration says.
+fn traces(config: &Config) -> Result<Traces, zbl_trace::StartError> {
+    let instance = config.instance.clone();
+    let program = Program { name: "zbl-server", version: env!("CARGO_PKG_VERSION"), instance };
+    Traces::start(program, config.otlp_endpoint.as_ref(), config.trace_sample)
 }
 
 /// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.

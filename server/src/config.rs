@@ -1,7 +1,7 @@
 //! The server's configuration: typed, checked, and with its provenance. Flags beat the environment, the environment
 //! beats the file, the file beats the defaults; an empty variable counts as unset. `DATABASE_URL` is asked after
-//! `ZBL_DATABASE_URL` and before the file. This is the only place that reads the environment, and it refuses to
-//! start on a key it does not know.
+//! `ZBL_DATABASE_URL` and before the file, `OTEL_EXPORTER_OTLP_ENDPOINT` after `ZBL_OTLP_ENDPOINT`. This is the only place
+//! that reads the environment, and it refuses to start on a key it does not know.
 
 mod database_url;
 mod layers;
@@ -22,9 +22,11 @@ use std::{
 };
 
 use clap::ArgMatches;
+use zbl_trace::{Endpoint, Ratio};
 
 use crate::tls;
 
+pub(crate) use self::database_url::Place;
 pub use self::{
     database_url::DatabaseUrl,
     layers::{ConfigError, Environment, Origin},
@@ -142,6 +144,10 @@ pub struct Config {
     pub auth_token: Option<Secret>,
     /// What callers of `LabService` must present, everywhere; without it they are let in on loopback only.
     pub lab_token: Option<Secret>,
+    /// Where spans are sent.
+    pub otlp_endpoint: Option<Endpoint>,
+    /// How many of the traces that begin here are recorded.
+    pub trace_sample: Ratio,
     /// The log filter.
     pub log: String,
     /// How log lines look.
@@ -223,6 +229,10 @@ impl Config {
             })?,
             auth_token: read.secret(&AUTH_TOKEN)?,
             lab_token: read.secret(&LAB_TOKEN)?,
+            otlp_endpoint: read.shown(&OTLP_ENDPOINT, optional(str::parse), |endpoint: &Option<Endpoint>| {
+                endpoint.as_ref().map_or_else(String::new, Endpoint::to_string)
+            })?,
+            trace_sample: read.value(&TRACE_SAMPLE, str::parse)?,
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
             drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,

@@ -22,6 +22,7 @@ use std::{
 use http::{Request, Response};
 use tonic::{Status, body::Body};
 use tower::{Layer, Service, ServiceBuilder};
+use zbl_trace::Tracer;
 
 use self::{
     authentication::Authentication, concurrency::Concurrency, context::CallContext, deadline::Deadlines,
@@ -38,6 +39,8 @@ pub(crate) struct Settings {
     pub limits: Arc<Limits>,
     /// Who may call what.
     pub access: Access,
+    /// What begins the spans of calls.
+    pub tracer: Tracer,
 }
 
 /// The column.
@@ -47,7 +50,7 @@ where
 {
     ServiceBuilder::new()
         // First, so that whatever comes of a call can be told by its id, a refusal too.
-        .layer(Around(CallContext))
+        .layer(Around(CallContext(settings.tracer)))
         // Outside of all that refuses: what is refused counts as handled.
         .layer(Around(Measure))
         // Before anything is spent on a stranger.
@@ -87,6 +90,19 @@ trait Surround: Clone + Send + 'static {
     /// The answer, if it does not.
     fn before(&self, call: &mut Request<Body>) -> Result<Self::Kept, Status>;
 
+    /// Hands the call further in: what is done there before there is anything to wait for.
+    fn enter<T>(_: &Self::Kept, further_in: impl FnOnce() -> T) -> T {
+        further_in()
+    }
+
+    /// Runs the rest of what is further in.
+    fn within<F: Future + Send>(
+        _: &Self::Kept,
+        further_in: F,
+    ) -> impl Future<Output = F::Output> + Send + use<Self, F> {
+        further_in
+    }
+
     /// Looks at the answer. That of a stream is its head; the rest follows.
     fn after(_: Self::Kept, answer: Response<Body>) -> Response<Body> {
         answer
@@ -124,7 +140,8 @@ impl<A: Surround, S: Rpc> Service<Request<Body>> for Surrounded<A, S> {
     fn call(&mut self, mut call: Request<Body>) -> Self::Future {
         match self.around.before(&mut call) {
             Ok(kept) => {
-                let answer = self.inner.call(call);
+                let answer = A::enter(&kept, || self.inner.call(call));
+                let answer = A::within(&kept, answer);
                 Box::pin(async move { answer.await.map(|answer| A::after(kept, answer)) })
             }
             Err(status) => Box::pin(async move { Ok(status.into_http()) }),

@@ -33,10 +33,12 @@ pub use self::{
 use crate::{
     account::{Change, Receipt},
     cache::Cache,
+    call::Call,
     error::{Backend, Error, UnknownCause},
     gate::Point,
     store::{self, LockWaits},
     strategy::{Batches, Claim, Failure, Operation, REGISTRY, Row, Strategy, Workbench},
+    trace,
 };
 
 /// The waits between attempts: the first at most this, each further one at most twice as much, each drawn at random
@@ -253,14 +255,14 @@ impl Ledger {
         };
         let work = work(Arc::clone(self));
         let (answer, answered) = oneshot::channel();
-        tokio::spawn(async move {
+        tokio::spawn(Call::inherited(async move {
             let result = work.await;
             drop(room);
             // Whoever waits for the answer logs what has to be logged; nobody else would.
             if let Err(Err(error @ (Error::Bug(_) | Error::OutcomeUnknown { .. }))) = answer.send(result) {
                 tracing::error!("of an operation whose caller had gone: {error}");
             }
-        });
+        }));
         answered.await.unwrap_or_else(|_| Err(Error::Bug("the operation's task ended early".to_owned())))
     }
 
@@ -279,10 +281,11 @@ impl Ledger {
         let strategy =
             built.as_ref().map_err(|reason| Error::StrategyUnavailable { name: row.name, reason: reason.clone() })?;
         let lane = self.bench.timeline.lane(change.user_id);
+        let span = trace::of_change(&change, row.name);
         let until = Instant::now() + self.limits.operation_timeout;
         for attempt in 1.. {
             let (bench, claim) = (Arc::clone(&self.bench), Arc::clone(&claim));
-            let operation = Operation::new(bench, change, row.name, attempt, lane.number(), claim);
+            let operation = Operation::new(bench, change, row.name, attempt, lane.number(), claim, span.clone());
             self.attempts.fetch_add(1, Ordering::Relaxed);
             // What seldom happens is kept out of the future, which every call moves about.
             let after = |failure| Box::pin(self.after(&change, failure, attempt, until));

@@ -37,6 +37,8 @@ pub struct Handlers {
     pub limits: std::sync::Arc<crate::limit::Limits>,
     /// The longest that a call may go on.
     pub max_deadline: std::time::Duration,
+    /// What begins the spans of calls.
+    pub tracer: zbl_trace::Tracer,
     /// The timeline.
     pub timeline: std::sync::Arc<crate::timeline::Timeline>,
 }

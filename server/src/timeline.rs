@@ -17,6 +17,7 @@ use std::{
 
 use tokio::sync::Notify;
 use uuid::Uuid;
+use zbl_trace::TraceId;
 
 pub use self::lanes::Lane;
 use self::lanes::Lanes;
@@ -40,6 +41,19 @@ pub enum Phase {
     Commit,
 }
 
+impl Phase {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LockWait => "lock_wait",
+            Self::Read => "read",
+            Self::Compute => "compute",
+            Self::Write => "write",
+            Self::Commit => "commit",
+        }
+    }
+}
+
 /// One phase of one operation.
 #[derive(Clone, Debug)]
 pub struct Span {
@@ -47,6 +61,8 @@ pub struct Span {
     pub user_id: i64,
     /// The operation's request id.
     pub request_id: Uuid,
+    /// The trace of the call that made it, if a call did.
+    pub trace_id: Option<TraceId>,
     /// Its lane, from 1.
     pub lane: u32,
     /// Its strategy.
@@ -74,6 +90,8 @@ pub struct Noted {
     pub written: Option<State>,
     /// Money destroyed by the write, minor units; negative: brought back.
     pub destroyed: Money,
+    /// How many changes went through it together; 0 or 1: this one alone.
+    pub together: u16,
 }
 
 /// A lost update at the moment it was committed.
@@ -199,6 +217,11 @@ impl Timeline {
         self.began.elapsed()
     }
 
+    /// The moment so long after the epoch began.
+    pub fn instant(&self, since: Duration) -> Instant {
+        self.began + since
+    }
+
     /// Appends an event, dropping the oldest when the ring is full.
     pub fn record(&self, event: Event) {
         {
@@ -296,6 +319,7 @@ mod tests {
         Event::Span(Span {
             user_id,
             request_id: Uuid::nil(),
+            trace_id: None,
             lane: 1,
             strategy: "none",
             phase: Phase::Read,

@@ -213,7 +213,8 @@ fn arguments(span: &Span) -> Value {
     let written = span.written.as_ref().map(|state| ("written", at(state)));
     let destroyed = (!span.destroyed.is_empty()).then(|| ("destroyed", span.destroyed.clone()));
     let failed = span.failed.then(|| ("failed", span.failure.clone()));
-    for (key, value) in [read, written, destroyed, failed].into_iter().flatten() {
+    let trace = (!span.trace_id.is_empty()).then(|| ("trace", span.trace_id.clone()));
+    for (key, value) in [read, written, destroyed, failed, trace].into_iter().flatten() {
         arguments[key] = value.into();
     }
     arguments

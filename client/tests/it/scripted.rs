@@ -40,6 +40,8 @@ pub(crate) struct Script {
 pub(crate) struct Asked {
     pub(crate) deducts: Vec<DeductRequest>,
     pub(crate) timelines: Vec<StreamTimelineRequest>,
+    /// What the calls of the timeline said of their trace.
+    pub(crate) parents: Vec<String>,
     pub(crate) streamed: Vec<DeductRequest>,
 }
 
@@ -124,6 +126,8 @@ impl AccountService for Script {
         &self,
         request: Request<StreamTimelineRequest>,
     ) -> Result<Response<Self::StreamTimelineStream>, Status> {
+        let parent = request.metadata().get("traceparent").map(|parent| parent.to_str().unwrap().to_owned());
+        self.asked().parents.extend(parent);
         self.asked().timelines.push(request.into_inner());
         let session = self.sessions.lock().unwrap().pop_front();
         let session = session.ok_or_else(|| Status::unimplemented("script ended"))?;

@@ -3,6 +3,7 @@
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use test_support::Collector;
 use tonic::Status;
 use zbl_proto::v1::stream_timeline_response::Event;
 use zbl_proto::v1::{Gap, GapReason, Phase, Span, State, StreamTimelineResponse};
@@ -63,6 +64,27 @@ async fn a_restarted_server_leaves_no_duplicate_and_a_named_gap() {
     }
     assert_eq!(text.matches("-- connection lost").count(), 2, "{text}");
     assert!(text.contains("-- GAP  the server was restarted"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_calls_begin_traces() {
+    let collector = Collector::start().await.unwrap();
+    let script = Script::default().sessions([vec![Ok(span("a", 1))]]).lingering();
+    let client = script.serve().await;
+    let watch = ["--addr", client.address(), "--retained", "--limit", "1"];
+    let output = timeline(&[&watch[..], &["--otlp-endpoint", &collector.endpoint()]].concat()).await;
+    assert!(output.status.success(), "{output:?}");
+    // It has sent them before it ended.
+    let [call] = collector.spans().try_into().unwrap();
+    assert_eq!((call.service.as_str(), call.name.as_str()), ("timeline", "zbl.v1.AccountService/StreamTimeline"));
+    assert_eq!(script.asked().parents, [format!("00-{}-{}-01", call.trace_id, call.span_id)]);
+    // Where nobody listens, it shows the same.
+    let script = Script::default().sessions([vec![Ok(span("a", 1))]]).lingering();
+    let client = script.serve().await;
+    let watch = ["--addr", client.address(), "--retained", "--limit", "1", "--otlp-endpoint", "http://127.0.0.1:1"];
+    // All but the address.
+    let shown = |output: &Output| stdout(output).lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(shown(&timeline(&watch).await), shown(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]

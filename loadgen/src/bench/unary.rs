@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use zbl_client::{Client, Error};
+use zbl_trace::{Span, Tracer};
 
 use super::exchange::{Backlog, Ended, Event, Exchange};
 use super::operation::{Answer, Operation, PREFIX, Wording, Writer};
@@ -33,6 +34,7 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 const GRPC_STATUS: &str = "grpc-status";
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const OK: &[u8] = b"0";
+const OK_CODE: i32 = 0;
 
 /// The calls on one connection.
 pub(super) struct Unary<T: AsyncRead + AsyncWrite + Unpin> {
@@ -42,6 +44,8 @@ pub(super) struct Unary<T: AsyncRead + AsyncWrite + Unpin> {
     writer: Writer,
     heads: Heads,
     deadline: Duration,
+    /// What begins the traces of the calls.
+    tracer: Option<Tracer>,
     /// Answers so far.
     answers: u64,
     /// A call has expired and nothing was answered since it was sent: the other side has vanished.
@@ -59,6 +63,7 @@ struct Heads {
 /// A call that waits for its answer.
 struct Call {
     operation: Operation,
+    span: Option<Span>,
     stage: Stage,
     sent: Instant,
     /// Answers on the connection before it was sent.
@@ -90,7 +95,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Unary<T> {
         let (send, connection) = builder.handshake(io).await.map_err(Error::lost)?;
         let writer = Writer::new(wording);
         let calls = FuturesUnordered::new();
-        Ok(Self { calls, send, connection, writer, heads, deadline: client.deadline(), answers: 0, vanished: false })
+        let (deadline, tracer) = (client.deadline(), client.tracer().cloned());
+        Ok(Self { calls, send, connection, writer, heads, deadline, tracer, answers: 0, vanished: false })
     }
 
     fn poll_calls(&mut self, context: &mut Context<'_>) -> Option<Event> {
@@ -119,11 +125,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Unary<T> {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.heads.uri(operation.method).clone();
         request.headers_mut().clone_from(&self.heads.headers);
+        let span = self.tracer.as_ref().map(|tracer| tracer.begin_call(name(operation.method)));
+        if let Some(span) = &span {
+            span.context().write(request.headers_mut());
+        }
         let message = self.writer.write(&operation);
         let (response, mut body) = self.send.send_request(request, false).map_err(Error::lost)?;
         body.send_data(message, true).map_err(Error::lost)?;
         let stage = Stage::Head(response);
-        self.calls.push(Call { operation, stage, sent: now, answers_before: self.answers, waker: None });
+        self.calls.push(Call { operation, span, stage, sent: now, answers_before: self.answers, waker: None });
         Ok(())
     }
 
@@ -165,10 +175,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Unary<T> {
 
 impl Heads {
     fn new(client: &Client) -> Result<Self, http::Error> {
-        let uri = |path: &'static str| {
+        let uri = |method| {
             let mut parts = client.uri().clone().into_parts();
-            parts.path_and_query = Some(PathAndQuery::from_static(path));
-            Uri::from_parts(parts)
+            parts.path_and_query = Some(PathAndQuery::try_from(format!("/{}", name(method)))?);
+            Uri::from_parts(parts).map_err(http::Error::from)
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -176,12 +186,7 @@ impl Heads {
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("loadgen/", env!("CARGO_PKG_VERSION"))));
         headers.insert(GRPC_TIMEOUT, HeaderValue::try_from(grpc_timeout(client.deadline()))?);
         headers.extend(client.authorization().map(|token| (header::AUTHORIZATION, token.clone())));
-        Ok(Self {
-            health: uri("/grpc.health.v1.Health/Check")?,
-            balance: uri("/zbl.v1.AccountService/GetBalance")?,
-            deduct: uri("/zbl.v1.AccountService/Deduct")?,
-            headers,
-        })
+        Ok(Self { health: uri(Method::Health)?, balance: uri(Method::Balance)?, deduct: uri(Method::Deduct)?, headers })
     }
 
     const fn uri(&self, method: Method) -> &Uri {
@@ -190,6 +195,15 @@ impl Heads {
             Method::Balance => &self.balance,
             Method::Deduct => &self.deduct,
         }
+    }
+}
+
+/// What gRPC calls a method.
+const fn name(method: Method) -> &'static str {
+    match method {
+        Method::Health => "grpc.health.v1.Health/Check",
+        Method::Balance => "zbl.v1.AccountService/GetBalance",
+        Method::Deduct => "zbl.v1.AccountService/Deduct",
     }
 }
 
@@ -252,6 +266,9 @@ impl Future for Call {
         };
         let operation = call.operation;
         let outcome = message.and_then(|message| Answer::read(operation.method, &message));
+        if let Some(span) = &call.span {
+            span.end_call(outcome.as_ref().err().map_or(OK_CODE, |error| error.code().into()));
+        }
         Poll::Ready(Ended { operation, outcome })
     }
 }

@@ -1,5 +1,6 @@
 //! Flags, their defaults and their explanations.
 
+use std::process;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +9,7 @@ use zbl_loadgen::attack::{Attack, Patience};
 use zbl_loadgen::expectation::Expectation;
 use zbl_loadgen::pacer::Pacer;
 use zbl_loadgen::workload::Workload;
+use zbl_trace::{Endpoint, Program, Ratio, StartError, Traces};
 
 use super::bench::BenchArgs;
 use super::lockdeath::LockDeathArgs;
@@ -83,6 +85,29 @@ Examples:
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) traces: TraceArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Traces")]
+pub(crate) struct TraceArgs {
+    /// Send spans of the calls to this collector, by OTLP over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, value_name = "URL", global = true)]
+    otlp_endpoint: Option<Endpoint>,
+    /// How many of the calls are recorded in traces, here and by the servers: from 0 (none) to 1 (all). Recording costs:
+    /// what is measured with all of them is not what is measured with none
+    #[arg(long, value_name = "RATIO", global = true, default_value_t = Ratio::HUNDREDTH)]
+    trace_sample: Ratio,
+}
+
+impl TraceArgs {
+    /// The traces of this process.
+    pub(crate) fn start(&self) -> Result<Traces, StartError> {
+        let instance = process::id().to_string();
+        let program = Program { name: "loadgen", version: env!("CARGO_PKG_VERSION"), instance };
+        Traces::start(program, self.otlp_endpoint.as_ref(), self.trace_sample)
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -15,11 +15,12 @@ use zbl_loadgen::bench::{self, Length, Plan, Transport};
 use zbl_loadgen::expectation::{Conclusion, Expectation};
 use zbl_loadgen::report::bench::{Bench, Exhibit, Method, Pacing, UnknownMethod, page, text};
 use zbl_loadgen::verdict::Verdict;
+use zbl_trace::Tracer;
 
 use super::args::{Expect, duration};
 use super::output::{Json, create};
 use super::runs::{expectation_note, until_interrupted};
-use super::{Ending, Failure, progress};
+use super::{Ending, Failure, progress, traced};
 
 /// Counted once everything is warm: connections, prepared statements, the database's pages.
 const WARMUP: &str = "2s";
@@ -134,8 +135,9 @@ struct ResultArgs {
 /// The shares of a mix.
 type Mix = BTreeMap<Method, u32>;
 
-pub(crate) async fn bench(args: BenchArgs) -> Result<Ending, Failure> {
+pub(crate) async fn bench(args: BenchArgs, tracer: &Tracer) -> Result<Ending, Failure> {
     let plan = args.plan()?;
+    let plan = Plan { clients: traced(plan.clients, tracer), ..plan };
     plan.check().map_err(bench::BenchError::from)?;
     // What cannot be written is refused now, not after the run.
     let json = Json::open(args.result.json.as_deref())?;

@@ -11,6 +11,7 @@ use zbl_loadgen::attack::Stop;
 use zbl_loadgen::expectation::{Conclusion, Expectation};
 use zbl_loadgen::lockdeath::{self, Death, DeathsError, EXAMPLE, Plan, Progress, Report, text};
 use zbl_loadgen::verdict::Verdict;
+use zbl_trace::Tracer;
 
 use super::args::{Expect, duration};
 use super::output::{Json, to_stderr, to_stdout};
@@ -58,12 +59,14 @@ pub(crate) enum LockDeathFailure {
 }
 
 /// Plays every death and shows what it cost.
-pub(crate) async fn lockdeath(args: LockDeathArgs) -> Result<Ending, Failure> {
+pub(crate) async fn lockdeath(args: LockDeathArgs, tracer: &Tracer) -> Result<Ending, Failure> {
     if args.example {
         to_stdout(EXAMPLE)?;
         return Ok(Ending::AsExpected);
     }
     let plan = plan(&args)?;
+    let [holder, rival] = [plan.holder, plan.rival].map(|client| client.with_tracer(tracer.clone()));
+    let plan = Plan { holder, rival, ..plan };
     let json = Json::open(args.json.as_deref())?;
     let report = until_interrupted(async |stop| played(&plan, args.deaths.is_some(), &stop).await).await?;
     let (ending, notes) = judged(&report, args.expect.map(Expectation::from));

@@ -5,15 +5,17 @@ use zbl_loadgen::attack::{self, Attack, Stop, Stopper, stop};
 use zbl_loadgen::expectation::{Conclusion, Expectation};
 use zbl_loadgen::report::{Comparison, Report, table, text};
 use zbl_loadgen::verdict::Verdict;
+use zbl_trace::Tracer;
 
 use super::args::{AttackArgs, CompareArgs};
 use super::output::{Json, to_stderr};
-use super::{Ending, Failure, progress};
+use super::{Ending, Failure, progress, traced};
 
 const STOPPING: &str = "\nstopping: calls in flight are finished and settled; Ctrl-C again ends at once\n";
 
-pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
+pub(crate) async fn attack(args: AttackArgs, tracer: &Tracer) -> Result<Ending, Failure> {
     let plan = args.plan()?;
+    let plan = Attack { clients: traced(plan.clients, tracer), ..plan };
     let json = Json::open(args.common.json.as_deref())?;
     let report = until_interrupted(async |stop| one(&plan, &stop).await).await?;
 
@@ -26,8 +28,9 @@ pub(crate) async fn attack(args: AttackArgs) -> Result<Ending, Failure> {
     Ok(ending(&report, conclusion))
 }
 
-pub(crate) async fn compare(args: CompareArgs) -> Result<Ending, Failure> {
+pub(crate) async fn compare(args: CompareArgs, tracer: &Tracer) -> Result<Ending, Failure> {
     let plan = args.common.plan()?;
+    let plan = Attack { clients: traced(plan.clients, tracer), ..plan };
     let json = Json::open(args.common.json.as_deref())?;
     let mut runs = Vec::new();
     let end = until_interrupted(async |stop| every(&plan, &stop, &mut runs).await).await;

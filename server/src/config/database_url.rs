@@ -12,6 +12,9 @@ use url::Url;
 /// The forms that are accepted, for error messages.
 const FORMS: &str = "use sqlite://PATH or mysql://user:pass@host:port/db";
 
+/// Where MySQL listens when nothing else is said.
+const MYSQL_PORT: u16 = 3306;
+
 /// A database this server can open. `Display` and `Debug` redact the password.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
@@ -19,6 +22,27 @@ pub enum DatabaseUrl {
     Sqlite(PathBuf),
     /// A MySQL or MariaDB server, as its driver takes it: with the password.
     Mysql(String),
+}
+
+/// Where a database server is, and which of its databases is meant.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The host, a name or an address.
+    pub(crate) host: String,
+    /// The port.
+    pub(crate) port: u16,
+    /// The database's name.
+    pub(crate) database: String,
+}
+
+impl DatabaseUrl {
+    /// Where the database is, if it is on a server.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let Self::Mysql(url) = self else { return None };
+        let url = Url::parse(url).ok()?;
+        let database = url.path().trim_start_matches('/').to_owned();
+        Some(Place { host: url.host_str()?.to_owned(), port: url.port().unwrap_or(MYSQL_PORT), database })
+    }
 }
 
 impl FromStr for DatabaseUrl {
@@ -140,6 +164,15 @@ mod tests {
             assert!(error.contains(expected), "{text:?}: {error}");
             assert!(!error.contains("pw") && !error.contains("a#b"), "{text:?} leaks: {error}");
         }
+    }
+
+    #[test]
+    fn tells_where_a_server_is() {
+        let place = |text: &str| text.parse::<DatabaseUrl>().expect(text).place();
+        let at = |port| Some(Place { host: "db".to_owned(), port, database: "zbl".to_owned() });
+        assert_eq!(place("mysql://root:pw@db:3307/zbl?require_ssl=false"), at(3307));
+        assert_eq!(place("mariadb://root@db/zbl"), at(3306));
+        assert_eq!(place("sqlite://zbl.db"), None);
     }
 
     #[test]

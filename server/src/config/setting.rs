@@ -31,10 +31,12 @@ impl Setting {
         format!("ZBL_{}", self.name.to_uppercase())
     }
 
-    /// The variable that is asked when its own is unset: only the database has one, and it is an old convention.
+    /// The variable that is asked when its own is unset: where there is a convention older than ours.
     #[must_use]
     pub fn fallback_variable(&self) -> Option<&'static str> {
-        (self.name == DATABASE_URL.name).then_some("DATABASE_URL")
+        [(&DATABASE_URL, "DATABASE_URL"), (&OTLP_ENDPOINT, "OTEL_EXPORTER_OTLP_ENDPOINT")]
+            .into_iter()
+            .find_map(|(setting, variable)| (setting.name == self.name).then_some(variable))
     }
 
     fn argument(&self) -> Arg {
@@ -232,6 +234,18 @@ pub(super) const LOG: Setting = Setting::new(
     "FILTER",
     "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it",
 );
+pub(super) const OTLP_ENDPOINT: Setting = Setting::new(
+    "otlp_endpoint",
+    "",
+    "URL",
+    "Where spans are sent by OTLP over gRPC, such as http://127.0.0.1:4317; without it none are recorded",
+);
+pub(super) const TRACE_SAMPLE: Setting = Setting::new(
+    "trace_sample",
+    "1",
+    "RATIO",
+    "How many of the calls whose caller says nothing of a trace are recorded, from 0 to 1; other callers decide themselves",
+);
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", AUTO, "auto|text|json", "How log lines look; auto: text on a terminal, JSON elsewhere");
 pub(super) const DRAIN_DELAY: Setting = Setting::new(
@@ -244,7 +258,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 46] = [
+pub const SETTINGS: [&Setting; 48] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &TLS_CERT,
@@ -287,6 +301,8 @@ pub const SETTINGS: [&Setting; 46] = [
     &DEMO_ACCOUNT,
     &AUTH_TOKEN,
     &LAB_TOKEN,
+    &OTLP_ENDPOINT,
+    &TRACE_SAMPLE,
     &LOG,
     &LOG_FORMAT,
     &DRAIN_DELAY,

@@ -95,6 +95,24 @@ fn database_url_is_asked_after_its_own_variable_and_before_the_file() {
 }
 
 #[test]
+fn the_collector_is_found_as_other_programs_find_theirs() {
+    let (fallback, own) =
+        (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4317"), ("ZBL_OTLP_ENDPOINT", "http://own:4317"));
+    for (environment, expected) in
+        [(&[][..], None), (&[fallback], Some("http://other:4317/")), (&[fallback, own], Some("http://own:4317/"))]
+    {
+        let (config, _) = Situation { environment, ..Default::default() }.resolve().unwrap();
+        assert_eq!(config.otlp_endpoint.map(|endpoint| endpoint.to_string()).as_deref(), expected);
+        assert_eq!(config.trace_sample, Ratio::ALL);
+    }
+    let path = Situation { environment: &[(fallback.0, "http://other:4318/v1/traces")], ..Default::default() };
+    let refused = path.refused();
+    assert!(refused.contains("env OTEL_EXPORTER_OTLP_ENDPOINT") && refused.contains("has a path"), "{refused}");
+    let refused = Situation { flags: &["--trace-sample=2"], ..Default::default() }.refused();
+    assert!(refused.contains("--trace-sample") && refused.contains("from 0 (none) to 1 (all)"), "{refused}");
+}
+
+#[test]
 fn the_file_is_named_by_flag_or_variable_or_found() {
     let directory = TempDir::new().unwrap();
     let write = |name: &str, size: u32| {

@@ -95,6 +95,7 @@ const COUNTERS: &[(&str, &str)] = &[
     ("reconciliation_rounds_total", "Times that every account was compared."),
     ("redis_lock_leases_lost_total", "Leases that ended while they were held."),
     ("timeline_events_total", "Events recorded in the timeline."),
+    ("trace_spans_total", "Spans sent by OTLP, by whether the collector accepted them."),
 ];
 
 const GAUGES: &[(&str, &str)] = &[

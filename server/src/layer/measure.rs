@@ -1,4 +1,4 @@
-//! Counts every call and times it, from its head to the last of its answer.
+//! Counts every call and times it, from its head to the last of its answer; there its span ends too.
 
 use std::{
     pin::Pin,
@@ -10,11 +10,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
+use zbl_trace::Span;
 
 use super::{
     Surround,
     method::{Counted, counted},
 };
+use crate::call::Call;
 
 /// Counts and times.
 #[derive(Clone)]
@@ -24,7 +26,8 @@ impl Surround for Measure {
     type Kept = Handling;
 
     fn before(&self, call: &mut Request<Body>) -> Result<Handling, Status> {
-        Ok(Handling::begin(counted(call.uri().path())))
+        let span = call.extensions().get().map(|call: &Call| call.span().clone());
+        Ok(Handling::begin(counted(call.uri().path()), span))
     }
 
     fn after(handling: Handling, answer: Response<Body>) -> Response<Body> {
@@ -40,14 +43,15 @@ impl Surround for Measure {
 /// A call under way. Dropped without an end, it was cut off by its caller or with its connection.
 pub(super) struct Handling {
     counted: &'static Counted,
+    span: Option<Span>,
     began: Instant,
     code: Code,
 }
 
 impl Handling {
-    fn begin(counted: &'static Counted) -> Self {
+    fn begin(counted: &'static Counted, span: Option<Span>) -> Self {
         counted.started.increment(1);
-        Self { counted, began: Instant::now(), code: Code::Cancelled }
+        Self { counted, span, began: Instant::now(), code: Code::Cancelled }
     }
 
     /// Ended, as these trailers say.
@@ -61,6 +65,9 @@ impl Drop for Handling {
     fn drop(&mut self) {
         self.counted.handled(self.code).increment(1);
         self.counted.handling.record(self.began.elapsed().as_secs_f64());
+        if let Some(span) = &self.span {
+            span.end_call(self.code.into());
+        }
     }
 }
 

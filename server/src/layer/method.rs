@@ -8,6 +8,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 use zbl_proto::v1::account_service_server;
+use zbl_trace::names;
 
 /// Whether calls of a path are limited. Only those of accounts are: health must be told under overload most of all,
 /// reflection is asked once by a tool, and the lab is the operator's own instrument, behind its door, and bounded by what
@@ -26,8 +27,10 @@ pub(super) fn service_of(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).map_or("", |(service, _)| service)
 }
 
-/// What is counted of one method. By the names that gRPC servers of other languages use too.
+/// What is counted of one method, and how it is told of in traces. By the names that gRPC servers of other languages use too.
 pub(super) struct Counted {
+    /// Its full name, or what stands for one that nobody knows.
+    pub(super) name: String,
     pub(super) started: Counter,
     handled: Vec<Counter>,
     pub(super) handling: Histogram,
@@ -46,11 +49,17 @@ impl Counted {
             counter!("grpc_server_handled_total", &[kind, service, method, ("grpc_code", name(code))])
         };
         Self {
+            name: format!("{service}/{method}"),
             started: counter!("grpc_server_started_total", &labels()),
             handled: (0..=Code::Unauthenticated as i32).map(|code| handled(Code::from_i32(code))).collect(),
             handling: histogram!("grpc_server_handling_seconds", &labels()),
             many_messages,
         }
+    }
+
+    /// What its calls' spans are named.
+    pub(super) fn span_name(&self) -> &str {
+        if self.name == names::OTHER_METHOD { names::GRPC } else { &self.name }
     }
 
     /// Those that came to this end.
@@ -71,7 +80,10 @@ fn name(code: Code) -> String {
 /// What is counted of a path; paths that are not served are counted as one.
 pub(super) fn counted(path: &str) -> &'static Counted {
     static METHODS: LazyLock<HashMap<String, Counted>> = LazyLock::new(methods);
-    static UNKNOWN: LazyLock<Counted> = LazyLock::new(|| Counted::new("unknown", "unknown", "unary"));
+    static UNKNOWN: LazyLock<Counted> = LazyLock::new(|| {
+        let name = names::OTHER_METHOD.to_owned();
+        Counted { name, ..Counted::new("unknown", "unknown", "unary") }
+    });
     METHODS.get(path).unwrap_or_else(|| &UNKNOWN)
 }
 

@@ -12,6 +12,7 @@ use crate::{
     account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
     error::Error,
     store::{self, RowLock, Transaction},
+    trace,
 };
 
 /// What became of a request.
@@ -88,7 +89,19 @@ impl Ledger {
         }
     }
 
-    async fn settle(
+    async fn settle(&self, user_id: i64, request_id: Uuid, if_absent: IfAbsent, tries: Tries) -> Result<Looked, Error> {
+        let began = Instant::now();
+        let looked = self.look_under_lock(user_id, request_id, if_absent, tries).await;
+        let found = match &looked {
+            Ok(looked) => Ok(looked.name()),
+            Err(Error::Refused(_)) => Ok("no account"),
+            Err(_) => Err("UNSETTLED"),
+        };
+        trace::settlement(&self.bench.database, request_id, began, found);
+        looked
+    }
+
+    async fn look_under_lock(
         &self,
         user_id: i64,
         request_id: Uuid,
@@ -130,6 +143,17 @@ enum Looked {
     Found(Box<Entry>),
     Absent,
     Voided,
+}
+
+impl Looked {
+    /// A word for it, for traces.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Found(_) => "journaled",
+            Self::Absent => "absent",
+            Self::Voided => "voided",
+        }
+    }
 }
 
 /// `None`: no such account.

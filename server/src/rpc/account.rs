@@ -22,6 +22,7 @@ use super::{
 use crate::{
     account::{Direction, Receipt, Refusal},
     cache::{Freshness, Served},
+    call::Call,
     error::Error,
     layer::Deadline,
     ledger::{Fate, Ledger, Resolve},
@@ -123,6 +124,7 @@ impl AccountService for AccountRpc {
             ledger: Arc::clone(&self.ledger),
             limits: Arc::clone(&self.limits),
             deadline: Deadline::of(request.extensions()),
+            call: Call::current(),
         };
         Ok(Response::new(desk.answer(request.into_inner(), self.watch.stopping.clone())))
     }

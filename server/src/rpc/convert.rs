@@ -251,7 +251,7 @@ pub(super) const fn phase(phase: Phase) -> v1::Phase {
 }
 
 pub(crate) fn span(span: &Span) -> v1::Span {
-    let Noted { seen, written, destroyed } = span.noted;
+    let Noted { seen, written, destroyed, .. } = span.noted;
     v1::Span {
         user_id: span.user_id,
         request_id: span.request_id.to_string(),
@@ -264,8 +264,7 @@ pub(crate) fn span(span: &Span) -> v1::Span {
         seen: seen.map(state),
         written: written.map(state),
         destroyed: if destroyed == Money::ZERO { String::new() } else { destroyed.to_string() },
-        // No trace is continued yet; see ARCHITECTURE.md.
-        trace_id: String::new(),
+        trace_id: span.trace_id.map_or_else(String::new, |id| id.to_string()),
         failed: span.failure.is_some(),
         failure: span.failure.unwrap_or_default().to_owned(),
     }

@@ -11,7 +11,7 @@ use std::{
 
 use futures::{Stream, StreamExt, future, stream};
 use tokio::sync::watch;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     account::{Direction, Receipt},
+    call::Call,
     error::Error,
     layer::Deadline,
     ledger::Ledger,
@@ -41,6 +42,8 @@ pub(super) struct Desk {
     pub(super) limits: Arc<Limits>,
     /// The stream's; each item is answered within it as a Deduct of its own would be.
     pub(super) deadline: Option<Deadline>,
+    /// The stream's call; each item is a part of it.
+    pub(super) call: Option<Call>,
 }
 
 impl Desk {
@@ -60,10 +63,22 @@ impl Desk {
         let end = async move { is_cut.load(Ordering::Relaxed).then(|| Err(status(&Error::Stopping))) };
         let answers = items.take_until(stopped).map(move |item| {
             let desk = self.clone();
-            async move { Ok(desk.one(item.map_err(named)?.deduct.unwrap_or_default()).await) }
+            async move { Ok(desk.item(item.map_err(named)?.deduct.unwrap_or_default()).await) }
         });
         let end = stream::once(end).filter_map(future::ready);
         Box::pin(answers.buffer_unordered(AT_A_TIME).chain(end))
+    }
+
+    /// Answers an item as a part of its call.
+    async fn item(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {
+        let Some(call) = self.call.as_ref().map(|call| call.item("item")) else { return self.one(deduct).await };
+        let span = call.span().clone();
+        let answer = call.scope(self.one(deduct)).await;
+        span.end_call(match &answer.outcome {
+            Some(Outcome::Error(error)) => error.code,
+            _ => Code::Ok.into(),
+        });
+        answer
     }
 
     async fn one(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {

@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, error::Error as _, net::IpAddr};
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::JsonRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
+    extract::{DefaultBodyLimit, MatchedPath, Path, Query, State, rejection::JsonRejection},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -27,9 +27,14 @@ use zbl_proto::{
     CACHE_KEY,
     v1::{self, account_service_server::AccountService, lab_service_server::LabService},
 };
+use zbl_trace::{
+    KeyValue,
+    names::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE},
+};
 
 use super::{Handlers, status};
 use crate::{
+    call::Call,
     error::Error,
     http::envelope::{ok, refusal},
     layer::{Deadline, Timed},
@@ -70,6 +75,8 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), limited))
+        // Outside of what refuses.
+        .route_layer(middleware::from_fn_with_state(handlers.clone(), traced))
         .route("/api/swimlane", get(swimlane))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), authenticated))
         .route("/api/swimlane/clear", post(clear))
@@ -102,6 +109,25 @@ async fn authenticated(State(handlers): State<Handlers>, request: axum::extract:
         Ok(()) => next.run(request).await,
         Err(error) => refused(&error),
     }
+}
+
+/// What the layers of gRPC do about traces.
+async fn traced(
+    State(handlers): State<Handlers>,
+    route: MatchedPath,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    // The routes have let one of these through.
+    let method = if request.method() == Method::POST { "POST" } else { "GET" };
+    let call = Call::begin(&handlers.tracer, format!("{method} {}", route.as_str()), request.headers());
+    let span = call.span().clone();
+    span.set(|| [KeyValue::new(HTTP_REQUEST_METHOD, method), KeyValue::new(HTTP_ROUTE, route.as_str().to_owned())]);
+    let mut answer = call.clone().scope(next.run(request)).await;
+    span.set(|| [KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(answer.status().as_u16()))]);
+    span.end(answer.status().is_server_error().then_some("5xx"));
+    call.mark(answer.headers_mut());
+    answer
 }
 
 /// What the layers of gRPC do about load and time.

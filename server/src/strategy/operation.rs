@@ -11,6 +11,7 @@ use std::{
 use metrics::{counter, histogram};
 use tokio::time::timeout_at;
 use uuid::Uuid;
+use zbl_trace::Span as Traced;
 
 use super::{Claim, Failure, Locks};
 use crate::{
@@ -19,12 +20,15 @@ use crate::{
     gate::{Gates, Point},
     store::{BlindWrite, Isolation, Store, Transaction},
     timeline::{Contender, Event, Noted, Phase, Race, Span, Timeline},
+    trace::{Database, PhaseOver},
 };
 
 /// What operations work with; the same for all of them.
 pub struct Workbench {
     /// The database.
     pub store: Arc<dyn Store>,
+    /// What traces say of it.
+    pub database: Database,
     /// Where spans and races are recorded.
     pub timeline: Arc<Timeline>,
     /// The locks in Redis, where there are any.
@@ -61,6 +65,8 @@ pub struct Operation {
     attempt: u32,
     lane: u32,
     claim: Arc<Claim>,
+    /// Its call's, if a call makes it.
+    traced: Option<Traced>,
 }
 
 /// A change written but not yet committed.
@@ -113,7 +119,8 @@ impl Observed for Committed {
 }
 
 impl Operation {
-    /// An attempt by the strategy of that name, drawn in `lane`, for whoever holds the other end of `claim`.
+    /// An attempt by the strategy of that name, drawn in `lane`, for whoever holds the other end of `claim`; in a trace a
+    /// part of `traced`.
     pub fn new(
         bench: Arc<Workbench>,
         change: Change,
@@ -121,8 +128,9 @@ impl Operation {
         attempt: u32,
         lane: u32,
         claim: Arc<Claim>,
+        traced: Option<Traced>,
     ) -> Self {
-        Self { change, bench, strategy, attempt, lane, claim }
+        Self { change, bench, strategy, attempt, lane, claim, traced }
     }
 
     /// Runs a phase: waits at its gate, times it, records its span. The first one that is not a wait begins the change; a
@@ -205,7 +213,13 @@ impl Operation {
             let waited = time.end.saturating_sub(time.start).as_secs_f64();
             histogram!("lock_wait_duration_seconds", "strategy" => self.strategy).record(waited);
         }
-        self.bench.timeline.record(Event::Span(Span {
+        let timeline = &self.bench.timeline;
+        if let Some(traced) = &self.traced {
+            let time = timeline.instant(time.start)..timeline.instant(time.end);
+            PhaseOver { phase, attempt: self.attempt, time, noted, failure }.record(traced, &self.bench.database);
+        }
+        timeline.record(Event::Span(Span {
+            trace_id: self.traced.as_ref().map(|traced| traced.context().trace_id()),
             user_id: self.change.user_id,
             request_id: self.change.request_id,
             lane: self.lane,

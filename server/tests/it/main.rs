@@ -26,4 +26,5 @@ mod stream;
 mod timeline;
 mod tls;
 mod tokens;
+mod traces;
 mod wire;

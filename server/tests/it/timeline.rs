@@ -219,6 +219,7 @@ async fn a_watcher_from_before_a_restart_is_told_first() {
 /// A span such as an operation would record.
 fn recorded(served: &Served) {
     served.bench.ledger.bench().timeline.record(timeline::Event::Span(timeline::Span {
+        trace_id: None,
         user_id: 1,
         request_id: Uuid::nil(),
         lane: 1,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     account::State,
-    timeline::{Contender, Event, Phase, Race, Span, Timeline},
+    timeline::{Contender, Event, Race, Span, Timeline},
 };
 
 /// Events in an answer when nothing is said.
@@ -55,6 +55,8 @@ enum Shown {
 struct ShownSpan {
     user_id: i64,
     request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
     lane: u32,
     strategy: &'static str,
     phase: &'static str,
@@ -120,15 +122,10 @@ fn shown_span(span: &Span) -> ShownSpan {
     ShownSpan {
         user_id: span.user_id,
         request_id: span.request_id.to_string(),
+        trace_id: span.trace_id.map(|id| id.to_string()),
         lane: span.lane,
         strategy: span.strategy,
-        phase: match span.phase {
-            Phase::LockWait => "lock_wait",
-            Phase::Read => "read",
-            Phase::Compute => "compute",
-            Phase::Write => "write",
-            Phase::Commit => "commit",
-        },
+        phase: span.phase.name(),
         attempt: span.attempt,
         start_ns: nanos(span.start),
         duration_ns: nanos(span.duration),

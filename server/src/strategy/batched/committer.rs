@@ -281,10 +281,11 @@ fn answer_of(jobs: &[Job], plan: &Plan, at: usize) -> Result<Receipt, Failure> {
 
 /// The spans of a committed batch: all of them share its times, each with its own values.
 fn record(jobs: &[Job], plan: &Plan, times: &Times) {
+    let together = u16::try_from(jobs.len()).unwrap_or(u16::MAX);
     for (job, decision) in jobs.iter().zip(&plan.decisions) {
         let Decision::Applied { seen, written } = *decision else { continue };
-        let read = Noted { seen: Some(seen), ..Noted::default() };
-        let wrote = Noted { written: Some(written), ..Noted::default() };
+        let read = Noted { seen: Some(seen), together, ..Noted::default() };
+        let wrote = Noted { written: Some(written), together, ..Noted::default() };
         job.operation.record_until(Phase::Read, times.lock, times.write, read);
         job.operation.record_until(Phase::Write, times.write, times.commit, wrote);
         job.operation.record(Phase::Commit, times.commit, wrote, None);
