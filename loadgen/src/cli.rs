@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod report;
 mod runs;
+mod soak;
 
 pub(crate) use args::{Cli, Command};
 use zbl_client::{Client, FlagsError};
@@ -16,6 +17,7 @@ use zbl_loadgen::attack::AttackError;
 use zbl_loadgen::bench::{BenchError, SeriesError};
 use zbl_loadgen::expectation::Conclusion;
 use zbl_loadgen::lockdeath::LockDeathError;
+use zbl_loadgen::soak::SoakError;
 use zbl_loadgen::verdict::Verdict;
 use zbl_trace::{StartError, Tracer};
 
@@ -84,6 +86,8 @@ pub(crate) enum Failure {
     Attack(#[from] AttackError),
     #[error(transparent)]
     Bench(#[from] BenchError),
+    #[error(transparent)]
+    Soak(#[from] SoakError),
     #[error("cannot write the result to {path}: {source}; name a file that can be written with {flag}")]
     Output { path: String, flag: &'static str, source: std::io::Error },
     #[error("cannot print the result: {0}")]
@@ -115,11 +119,13 @@ impl Failure {
             | Self::LockDeath(LockDeathError::OneServer(_))
             | Self::NothingToCompare
             | Self::Output { .. }
+            | Self::Soak(SoakError::NoStrategy | SoakError::Bench(BenchError::Plan(_)))
             | Self::Bench(BenchError::Plan(_) | BenchError::Series(SeriesError::Log(_))) => Ending::Usage,
             Self::Attack(error)
             | Self::Bench(BenchError::Setup(error))
+            | Self::Soak(SoakError::Bench(BenchError::Setup(error)))
             | Self::LockDeath(LockDeathError::Setup(error)) => of_attack(error),
-            Self::Bench(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
+            Self::Bench(_) | Self::Soak(_) | Self::Print(_) | Self::Interrupted => Ending::Aborted,
         }
     }
 }
@@ -149,6 +155,7 @@ async fn carry_out(command: Command, tracer: &Tracer) -> Result<Ending, Failure>
         Command::Attack(args) => runs::attack(args, tracer).await,
         Command::Compare(args) => runs::compare(args, tracer).await,
         Command::Bench(args) => bench::bench(*args, tracer).await,
+        Command::Soak(args) => soak::soak(args, tracer).await,
         Command::Report(args) => report::report(&args),
         Command::Lockdeath(args) => lockdeath::lockdeath(args, tracer).await,
     }

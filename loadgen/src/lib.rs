@@ -11,5 +11,6 @@ pub mod lockdeath;
 pub mod pacer;
 pub mod recorder;
 pub mod report;
+pub mod soak;
 pub mod verdict;
 pub mod workload;

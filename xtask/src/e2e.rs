@@ -1,20 +1,31 @@
 //! `cargo xtask e2e`: the real binaries, driven from outside as a user would, against real databases. It builds them
 //! once, runs the parts it is asked for, and prints one line for each check and a count at the end.
 
+mod abuse;
 mod attack;
 mod batched;
 mod bench;
+mod breaker;
+mod callers;
 mod checks;
 mod cli;
 mod demo;
+mod drain;
 mod explore;
 mod facade;
 mod grpcurl;
 mod kill;
+mod load;
 mod lockdeath;
+mod observability;
+mod overload;
+mod probe;
 mod readme;
 mod three_servers;
 mod tls;
+mod wire;
+
+use std::time::Duration;
 
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
@@ -30,7 +41,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 17] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -55,7 +66,23 @@ const PARTS: [Part; 12] = [
     },
     Part { name: "tls", summary: "TLS, client certificates, tokens and SIGHUP, by every program", run: tls::run },
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
+    Part {
+        name: "observability",
+        summary: "what Prometheus, Alertmanager and Grafana make of it: rules, alerts, dashboard",
+        run: observability::run,
+    },
+    Part { name: "overload", summary: "twice the capacity: goodput, waits, refusals", run: overload::run },
+    Part {
+        name: "breaker",
+        summary: "MariaDB and Redis killed under load: refused at once, back by itself",
+        run: breaker::run,
+    },
+    Part { name: "drain", summary: "SIGTERM under load, with open streams and with a stuck call", run: drain::run },
+    Part { name: "abuse", summary: "mixed abuse while honest work goes on: refused, and memory flat", run: abuse::run },
 ];
+
+/// The longest abuse: a day.
+const MOST_MINUTES: u64 = 24 * 60;
 
 /// The parts that `--no-grpcurl` leaves out.
 const BY_GRPCURL: [&str; 3] = ["grpcurl", "readme", "tls"];
@@ -77,6 +104,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             checks.fail("set-up", failure.reason());
         }
     }
+    checks.close()
+}
+
+/// `cargo xtask abuse`: that part alone, for as long as it is asked for.
+pub(crate) fn abuse(arguments: &[String]) -> Result<(), Failure> {
+    let minutes = match arguments {
+        [] => 10,
+        [flag, minutes] if flag == "--minutes" => match minutes.parse() {
+            Ok(minutes @ 1..=MOST_MINUTES) => minutes,
+            _ => return Err(Failure::Usage(format!("--minutes takes a number from 1 to {MOST_MINUTES}"))),
+        },
+        _ => return Err(Failure::Usage(format!("abuse does not know {arguments:?}"))),
+    };
+    ensure_servers()?;
+    run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
+    let (stage, mut checks) = (Stage::new(Profile::Debug)?, Checks::default());
+    checks.begin("abuse");
+    abuse::run_for(Duration::from_secs(60 * minutes), &stage, &mut checks)?;
     checks.close()
 }
 

@@ -23,7 +23,7 @@ struct Task {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 6] = [
     Task {
         name: "demo",
         arguments: "[ARG…]",
@@ -47,6 +47,12 @@ const TASKS: [Task; 5] = [
         arguments: "[PART…] [--no-grpcurl] [--list]",
         summary: "drive the real binaries from outside, every part or the named ones; --list names them",
         run: e2e::run,
+    },
+    Task {
+        name: "abuse",
+        arguments: "[--minutes N]",
+        summary: "the e2e part of that name for ten minutes, or N: whether memory stays flat takes its time to tell",
+        run: e2e::abuse,
     },
     Task {
         name: "bench",

@@ -167,6 +167,11 @@ impl<'a> Server<'a> {
         Ok(self.process.terminate(timeout)?.code())
     }
 
+    /// Waits until it ends by itself; returns the exit code.
+    pub(crate) fn terminated(&mut self, timeout: Duration) -> Result<Option<i32>, Failure> {
+        Ok(self.process.wait(timeout)?.code())
+    }
+
     /// Starts it again as it was, on the same ports.
     pub(crate) fn restart(&mut self) -> Result<(), Failure> {
         self.process = launch(self.stage, &self.arguments, self.grpc)?;

@@ -12,16 +12,16 @@ use crate::{
 
 /// What the tests start beside the project's own programs.
 #[derive(Debug, Clone, Copy)]
-struct Server {
+pub(crate) struct Foreign {
     /// What Debian calls it.
-    package: &'static str,
-    is_installed: fn() -> bool,
+    pub(crate) package: &'static str,
+    pub(crate) is_installed: fn() -> bool,
 }
 
-const MARIADB: Server = Server { package: "mariadb-server", is_installed: MariaDb::is_installed };
-const REDIS: Server = Server { package: "redis-server", is_installed: Redis::is_installed };
+const MARIADB: Foreign = Foreign { package: "mariadb-server", is_installed: MariaDb::is_installed };
+const REDIS: Foreign = Foreign { package: "redis-server", is_installed: Redis::is_installed };
 /// For a Redis whose clock is moved.
-const CLOCK: Server = Server { package: "faketime", is_installed: Redis::can_move_clock };
+const CLOCK: Foreign = Foreign { package: "faketime", is_installed: Redis::can_move_clock };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["test", "--workspace"]);
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say(&format!("MariaDB is not installed, but {MYSQL_URL_VARIABLE} names a server: leaving out the tests of"));
         say("test-support, which start one of their own");
         command.args(["--exclude", "test-support"]);
-        ensure(&[REDIS, CLOCK])?;
+        ensure_installed(&[REDIS, CLOCK])?;
     } else {
         ensure_servers().map_err(|failure| {
             if MariaDb::is_installed() {
@@ -43,23 +43,24 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 
 /// Installs the servers that are missing through apt, or names the line that does.
 pub(crate) fn ensure_servers() -> Result<(), Failure> {
-    ensure(&[MARIADB, REDIS, CLOCK])
+    ensure_installed(&[MARIADB, REDIS, CLOCK])
 }
 
-fn ensure(servers: &[Server]) -> Result<(), Failure> {
-    let missing = missing(servers);
+/// The same for any of what the tests start.
+pub(crate) fn ensure_installed(foreign: &[Foreign]) -> Result<(), Failure> {
+    let missing = missing(foreign);
     if missing.is_empty() {
         return Ok(());
     }
     say(&format!("not installed, or not whole: {}", missing.join(", ")));
     apt::install(&missing)?;
-    match self::missing(servers).as_slice() {
+    match self::missing(foreign).as_slice() {
         [] => Ok(()),
         broken => Err(Failure::Failed(format!("installed, yet its programs are not found: {}", broken.join(", ")))),
     }
 }
 
-/// The packages of the servers that this machine lacks.
-fn missing(servers: &[Server]) -> Vec<&'static str> {
-    servers.iter().filter(|server| !(server.is_installed)()).map(|server| server.package).collect()
+/// The packages that this machine lacks.
+fn missing(foreign: &[Foreign]) -> Vec<&'static str> {
+    foreign.iter().filter(|one| !(one.is_installed)()).map(|one| one.package).collect()
 }

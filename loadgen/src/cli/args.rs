@@ -14,6 +14,7 @@ use zbl_trace::{Endpoint, Program, Ratio, StartError, Traces};
 use super::bench::BenchArgs;
 use super::lockdeath::LockDeathArgs;
 use super::report::ReportArgs;
+use super::soak::SoakArgs;
 
 /// The longest wait that can be asked for: no run is meant to last longer, and clocks can add it.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -59,6 +60,13 @@ Examples:
     loadgen bench --method health --html health.html
   Open a million accounts once, measure on them again later
     loadgen bench --accounts 1000000 --from-user ID";
+
+const SOAK_EXAMPLES: &str = "\
+Examples:
+  Ten minutes against the local server, the result kept
+    loadgen soak --json soak.json
+  A night at 500 operations a second, and no more than 5 % of memory
+    loadgen soak --duration 8h --rate 500 --memory-growth 5";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -131,6 +139,13 @@ pub(crate) enum Command {
     /// Refused calls are counted and not repeated. Ctrl-C ends it early with a partial result.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{BENCH_EXAMPLES}\n\n{EXIT_CODES}"))]
     Bench(Box<BenchArgs>),
+    /// Work for a long time, and see whether memory grows, latency drifts or a cent is lost
+    ///
+    /// Every safe strategy and DeductStream are used side by side at a steady rate, balances are read and the timeline
+    /// is watched; the server's memory is looked at by its /metrics. Then every account is held against its journal.
+    /// Ctrl-C ends it early with a partial result.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{SOAK_EXAMPLES}\n\n{EXIT_CODES}"))]
+    Soak(SoakArgs),
     /// Show results again, or several side by side, each against the first
     ///
     /// Reads what bench, attack and compare wrote with --json. Where a difference lies within the noise of the runs' own

@@ -56,6 +56,7 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
         bench.run("wrong", &["--threshold", "p99 is nice"], USAGE)?.0.saying(&["--threshold"])?;
         bench.run("wrong", &["--mix", "deduct=80,prayer=20"], USAGE)?.0.saying(&["--mix"]).map(drop)
     });
+    checks.check_and_note("soak: CLEAN, and memory is told; too short a one ends with 11", || bench.soak());
     checks.check("report: one result again, two side by side", || bench.report());
     Ok(())
 }
@@ -148,6 +149,26 @@ impl Bench<'_> {
             return Ok(format!("({} lost in bench {attempt} of at most {TRIES})", verdict["lost"]));
         }
         Err(Failure::Failed(format!("{TRIES} benches lost nothing")))
+    }
+
+    fn soak(&self) -> Result<String, Failure> {
+        let file = self.stage.path("soak.json");
+        let [grpc, http] = [self.server.address(), self.server.http_address()].map(|address| address.to_string());
+        let soak = |length: &str, code: i32| {
+            let mut command = self.stage.command("loadgen", &["soak", "--addr", &grpc, "--http-addr", &http]);
+            // How even latency is on this machine is not checked here.
+            command.args(["--rate", "50", "--accounts", "2", "--p99-drift", "100000", "--memory-growth", "100"]);
+            command.args(["--duration", length, "--json", &argument(&file)]);
+            self.stage.run(command, TIMEOUT)?.expect(code)
+        };
+        soak("1s", THRESHOLD_FAILED)?.saying(&["too short to tell"])?;
+        soak("8s", AS_EXPECTED)?.saying(&["CLEAN  soak", "by DeductStream"])?;
+        let text = fs::read_to_string(&file).map_err(|error| Failure::Failed(error.to_string()))?;
+        let result: Value = serde_json::from_str(&text).map_err(|error| Failure::Failed(error.to_string()))?;
+        let trend = &result["memory_trend"];
+        let [held, seen] = [&trend["end_bytes"], &result["timeline"]["events"]].map(Value::as_u64);
+        ensure(held > Some(1 << 20) && seen > Some(0), || format!("{trend}, {}", result["timeline"]))?;
+        Ok(format!("({} acknowledged, {held:?} bytes held, {seen:?} events seen)", result["acknowledged"]))
     }
 
     fn report(&self) -> Result<(), Failure> {

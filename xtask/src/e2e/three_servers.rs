@@ -73,7 +73,9 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
 fn check_redis_away(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let mut redis = Redis::start()?;
     redis.kill()?;
-    let server = Server::start_with(stage, &stage.sqlite_url("redis-away.db"), &["--redis-url", &redis.url()])?;
+    // An attack waits less long for what is down than a breaker usually stays open.
+    let settings = ["--redis-url", &redis.url(), "--breaker-open=200ms"];
+    let server = Server::start_with(stage, &stage.sqlite_url("redis-away.db"), &settings)?;
     let attack = |strategy: &str, name: &str| {
         // What is down is not waited for long.
         let arguments = ["--strategy", strategy, "--workers", "5", "--deductions", "2", "--outage", "1s"];
@@ -84,8 +86,11 @@ fn check_redis_away(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     });
     checks.check("what locks in Redis is refused meanwhile, with a reason", || {
         let Finished { ended, result } = attack("redis_lock_fenced", "redis-away")?;
-        let refused = result["failed"]["BACKEND_DOWN"].as_u64().unwrap_or_default();
-        ensure(refused > 0 && result["acknowledged"]["count"] == 0, || format!("{}\n{result}", ended.output))
+        let refused =
+            ["BACKEND_DOWN", "CIRCUIT_OPEN"].map(|reason| result["failed"][reason].as_u64().unwrap_or_default());
+        ensure(refused.iter().sum::<u64>() > 0 && result["acknowledged"]["count"] == 0, || {
+            format!("{}\n{result}", ended.output)
+        })
     });
     redis.restart()?;
     checks.check("and is used without a restart when Redis is back", || {
