@@ -125,7 +125,7 @@ fn config(roots: RootCertStore, identity: Option<Identity<'_>>) -> Result<Client
         Some(Identity { certificate, key }) => {
             let chain = pem::certificates(certificate).map_err(CredentialsError::Certificate)?;
             let private = pem::private_key(key).map_err(CredentialsError::Key)?;
-            let mismatch = |error| CredentialsError::Key(FileError::new(key, error));
+            let mismatch = |error| CredentialsError::Key(FileError::new(key, &error));
             builder.with_client_auth_cert(chain, private).map_err(mismatch)?
         }
     };
@@ -136,7 +136,7 @@ fn config(roots: RootCertStore, identity: Option<Identity<'_>>) -> Result<Client
 fn roots_of(path: &Path) -> Result<RootCertStore, CredentialsError> {
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(path).map_err(CredentialsError::Authorities)? {
-        let refused = |error| CredentialsError::Authorities(FileError::new(path, error));
+        let refused = |error| CredentialsError::Authorities(FileError::new(path, &error));
         roots.add(certificate).map_err(refused)?;
     }
     Ok(roots)

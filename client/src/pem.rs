@@ -1,7 +1,10 @@
 //! Certificates and keys as files hold them (PEM), for clients and servers alike. Refuses a file without saying which it
 //! is and what is wrong with it; never repeats what is in one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -20,7 +23,7 @@ pub struct FileError {
 
 impl FileError {
     /// The error of a file.
-    pub fn new(path: &Path, problem: impl ToString) -> Self {
+    pub fn new(path: &Path, problem: &dyn fmt::Display) -> Self {
         Self { path: path.to_owned(), problem: problem.to_string() }
     }
 }
@@ -30,7 +33,7 @@ impl FileError {
 /// # Errors
 /// [`FileError`].
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let failed = |error| FileError::new(path, told(error, "certificate"));
+    let failed = |error| FileError::new(path, &told(error, "certificate"));
     let certificates: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)?;
     if certificates.is_empty() {
@@ -44,7 +47,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 /// # Errors
 /// [`FileError`].
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| FileError::new(path, told(error, "private key")))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| FileError::new(path, &told(error, "private key")))
 }
 
 fn told(error: pem::Error, wanted: &str) -> String {

@@ -311,8 +311,8 @@ impl App {
         let (ledger, limits) = (Arc::clone(&self.ledger), Arc::clone(&handlers.limits));
         let read_gauges = move || gauges::read(&ledger, &limits);
         let access = handlers.access.clone();
-        let allowed = move |headers: &_| access.check(headers).map_err(|error| rpc::refused(&error));
-        let router = http::router(check, read_gauges, allowed, rpc::facade(handlers));
+        let turn_away = move |headers: &_| access.check(headers).err().map(|error| rpc::refused(&error));
+        let router = http::router(check, read_gauges, turn_away, rpc::facade(handlers));
         ports::http(connections, router, self.config.handshake_timeout, stopping).await
     }
 }

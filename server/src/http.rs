@@ -21,10 +21,10 @@ pub use self::metrics::{begin_to_count, count};
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` (after
-/// `read_gauges`, for whoever is `allowed`) and the `facade`'s routes; anything else is a JSON 404.
-pub fn router<C, F, G, A>(check: C, read_gauges: G, allowed: A, facade: Router) -> Router
+/// `read_gauges`, for whom `turn_away` has no refusal) and the `facade`'s routes; anything else is a JSON 404.
+pub fn router<C, F, G, A>(check: C, read_gauges: G, turn_away: A, facade: Router) -> Router
 where
-    A: Fn(&HeaderMap) -> Result<(), Response> + Clone + Send + Sync + 'static,
+    A: Fn(&HeaderMap) -> Option<Response> + Clone + Send + Sync + 'static,
     G: Fn() + Clone + Send + Sync + 'static,
     C: Fn() -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), String>> + Send,
@@ -35,7 +35,7 @@ where
         .route(
             "/metrics",
             get(async move |headers: HeaderMap| {
-                if let Err(refused) = allowed(&headers) {
+                if let Some(refused) = turn_away(&headers) {
                     return refused;
                 }
                 read_gauges();
@@ -76,7 +76,7 @@ mod tests {
         F: Future<Output = Result<(), String>> + Send,
     {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        let response = router(check, || (), |_: &HeaderMap| Ok(()), Router::new()).oneshot(request).await.unwrap();
+        let response = router(check, || (), |_: &HeaderMap| None, Router::new()).oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())

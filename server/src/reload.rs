@@ -34,7 +34,7 @@ impl Hangup {
                 Err(error) => tracing::error!("SIGHUP: the log filter stays as it was: {error}"),
             }
         }
-        future::pending().await
+        future::pending::<()>().await;
     }
 }
 

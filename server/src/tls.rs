@@ -105,7 +105,7 @@ impl Configs {
         };
         let mut grpc = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| Error::Certificate(FileError::new(certificate, error)))?
+            .map_err(|error| Error::Certificate(FileError::new(certificate, &error)))?
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, private)
             .map_err(|error| unfit(files, &error))?;
@@ -118,7 +118,7 @@ impl Configs {
 
 /// Whoever shows a certificate that one of the file's authorities has signed, and nobody else.
 fn verifier(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
-    let refused = |problem: String| Error::ClientAuthorities(FileError::new(path, problem));
+    let refused = |problem: String| Error::ClientAuthorities(FileError::new(path, &problem));
     let mut roots = RootCertStore::empty();
     for certificate in pem::certificates(path).map_err(Error::ClientAuthorities)? {
         roots.add(certificate).map_err(|error| refused(error.to_string()))?;
@@ -133,9 +133,9 @@ fn unfit(files: &Files, error: &rustls::Error) -> Error {
     match error {
         rustls::Error::InconsistentKeys(_) => {
             let problem = format!("it is not the key of the certificate in {}", files.certificate.display());
-            Error::Key(FileError::new(&files.key, problem))
+            Error::Key(FileError::new(&files.key, &problem))
         }
-        rustls::Error::InvalidCertificate(_) => Error::Certificate(FileError::new(&files.certificate, error)),
-        _ => Error::Key(FileError::new(&files.key, error)),
+        rustls::Error::InvalidCertificate(_) => Error::Certificate(FileError::new(&files.certificate, &error)),
+        _ => Error::Key(FileError::new(&files.key, &error)),
     }
 }

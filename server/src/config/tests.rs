@@ -142,12 +142,19 @@ fn every_setting_can_come_from_every_layer() {
             _ if setting.default.is_empty() => "x",
             _ => setting.default,
         };
+        // Those of TLS go together.
+        let beside: &[&str] = match setting.name {
+            "tls_cert" => &["--tls-key=x"],
+            "tls_key" => &["--tls-cert=x"],
+            "tls_client_ca" => &["--tls-cert=x", "--tls-key=x"],
+            _ => &[],
+        };
         let (flag, variable) = (setting.flag(), setting.variable());
         let file = format!("{} = '{value}'", setting.name);
         let situations = [
-            (Situation { flags: &[&flag, value], ..Default::default() }, "flag --"),
-            (Situation { environment: &[(&variable, value)], ..Default::default() }, "env ZBL_"),
-            (Situation { file: &file, ..Default::default() }, "file /"),
+            (Situation { flags: &[beside, &[&flag, value]].concat(), ..Default::default() }, "flag --"),
+            (Situation { flags: beside, environment: &[(&variable, value)], file: "" }, "env ZBL_"),
+            (Situation { flags: beside, file: &file, environment: &[] }, "file /"),
         ];
         for (situation, layer) in situations {
             let (_, effective) = situation.resolve().unwrap();
