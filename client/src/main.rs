@@ -71,13 +71,14 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = arguments.output().map_err(Failure::Usage)?;
     let program = Program { name: "timeline", version: env!("CARGO_PKG_VERSION"), instance: process::id().to_string() };
     let traces = Traces::start(program, arguments.otlp_endpoint.as_ref(), arguments.trace_sample)?;
-    let intake = intake(&arguments, traces.tracer())?;
-    let shown = show(intake, output).await;
+    let mut intake = intake(&arguments, traces.tracer())?;
+    let shown = show(&mut intake, output).await;
+    intake.feed.stop().await;
     traces.stop().await;
     shown
 }
 
-async fn show(intake: Intake, output: Output) -> Result<(), Failure> {
+async fn show(intake: &mut Intake, output: Output) -> Result<(), Failure> {
     match output {
         Output::Terminal(paint) => tui::show(intake, paint).await?,
         Output::Stdout(format) => watch(intake, format, &mut BufWriter::new(io::stdout().lock())).await?,

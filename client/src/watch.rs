@@ -103,7 +103,7 @@ impl Intake {
 ///
 /// # Errors
 /// [`WatchError`]; a broken pipe among them, which usually only means that the reader has seen enough.
-pub async fn watch(mut intake: Intake, format: Format, out: &mut impl Write) -> Result<(), WatchError> {
+pub async fn watch(intake: &mut Intake, format: Format, out: &mut impl Write) -> Result<(), WatchError> {
     let mut renderer = format.renderer(intake.feed.addresses());
     let mut interrupted = std::pin::pin!(interrupted());
     let (mut batch, mut text) = (Vec::new(), String::new());

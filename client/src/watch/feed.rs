@@ -92,6 +92,11 @@ impl Feed {
         Ok(Self { addresses: recording.addresses().to_vec(), arrivals, tasks, failure: None })
     }
 
+    /// Ends those who send, and waits until they have: their calls are over then.
+    pub async fn stop(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
     /// The servers; an arrival's `source` points into them.
     pub fn addresses(&self) -> &[String] {
         &self.addresses

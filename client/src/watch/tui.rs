@@ -39,7 +39,7 @@ const INTAKE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// [`WatchError`]; the terminal is restored before it is returned.
-pub async fn show(mut intake: Intake, paint: Paint) -> Result<(), WatchError> {
+pub async fn show(intake: &mut Intake, paint: Paint) -> Result<(), WatchError> {
     let mut app = App::new(intake.feed.addresses(), paint);
     let mut screen = Screen::open()?;
     let mut interrupted = std::pin::pin!(interrupted());
