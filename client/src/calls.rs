@@ -17,11 +17,11 @@ use zbl_trace::Tracer;
 
 use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
 use crate::address::Server;
+use crate::channel::Calls;
 use crate::connection::{Connection, Medium, Route};
 use crate::credentials::{Bearer, Credentials};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
 use crate::timeline::{Start, Timeline};
-use crate::channel::Calls;
 use crate::{AddressError, Error, Hold, Retry};
 
 /// The deadline of a call unless [`Client::with_deadline`] sets another: long for a transaction, short for a person.

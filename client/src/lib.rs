@@ -31,6 +31,7 @@
 mod account;
 mod address;
 mod calls;
+mod channel;
 mod connection;
 mod credentials;
 mod deduct_stream;
@@ -43,7 +44,6 @@ mod paint;
 pub mod pem;
 mod retry;
 mod timeline;
-mod channel;
 #[cfg(feature = "timeline")]
 pub mod watch;
 

@@ -157,7 +157,7 @@ async fn carry_out(command: Command, tracer: &Tracer) -> Result<Ending, Failure>
         Command::Bench(args) => bench::bench(*args, tracer).await,
         Command::Soak(args) => soak::soak(args, tracer).await,
         Command::Report(args) => report::report(&args),
-        Command::Lockdeath(args) => lockdeath::lockdeath(args, tracer).await,
+        Command::Lockdeath(args) => Box::pin(lockdeath::lockdeath(args, tracer)).await,
     }
 }
 

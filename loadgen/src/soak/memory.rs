@@ -79,7 +79,8 @@ impl FromStr for Metrics {
 impl Metrics {
     async fn resident_bytes(&self, token: Option<&HeaderValue>) -> Result<u64, MetricsError> {
         let failed = |why: String| MetricsError { address: self.0.clone(), why };
-        let text = timeout(TIMEOUT, self.text(token)).await.map_err(|_| failed(format!("no answer within {TIMEOUT:?}")))?;
+        let text =
+            timeout(TIMEOUT, self.text(token)).await.map_err(|_| failed(format!("no answer within {TIMEOUT:?}")))?;
         let text = text.map_err(|error| failed(error.to_string()))?;
         let value = text.lines().find_map(|line| line.strip_prefix(SERIES)?.trim().parse::<f64>().ok());
         // Whole bytes, written as any number is.

@@ -230,7 +230,8 @@ pub(super) const LAB_TOKEN: Setting = Setting::new(
 );
 pub(super) const LOG: Setting = Setting::new(
     "log",
-    "info",
+    // The library warns of every connection that it closes for its resets, which whoever wants to can make thousands of.
+    "info,h2=error",
     "FILTER",
     "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it",
 );

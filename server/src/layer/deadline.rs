@@ -20,6 +20,10 @@ const MARGIN: Duration = Duration::from_millis(50);
 /// Where a caller says how long it waits.
 const FIELD: &str = "grpc-timeout";
 
+/// What a message may take once the head of its call is there. Until then the call keeps its room, and heads are cheap to
+/// send.
+const MESSAGE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Notes the deadline of each call.
 #[derive(Clone)]
 pub(super) struct Deadlines {
@@ -51,6 +55,11 @@ impl Deadline {
     /// That of a call which came through the layers, or was given one.
     pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
         extensions.get().copied()
+    }
+
+    /// When the message of this call, whose head is there now, has to be there.
+    pub(crate) fn message_by(self) -> Instant {
+        self.answer_by.min(Instant::now() + MESSAGE_PATIENCE)
     }
 
     /// When an item of this call's stream, read now, is to be answered.

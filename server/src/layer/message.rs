@@ -33,10 +33,10 @@ impl Surround for Messages {
         let own = own.contains(&method::service_of(path));
         // A caller who sends many messages has all the time between them; each is answered within one of its own.
         if !method::has_many_messages(path)
-            && let Some(Deadline { answer_by, .. }) = call.extensions().get().copied()
+            && let Some(deadline) = call.extensions().get::<Deadline>().copied()
         {
             let body = std::mem::take(call.body_mut());
-            *call.body_mut() = Body::new(Timed::new(body, answer_by));
+            *call.body_mut() = Body::new(Timed::new(body, deadline.message_by()));
         }
         Ok(own)
     }

@@ -20,11 +20,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use zbl_proto::{
-    CACHE_KEY,
+    CACHE_KEY, Reason,
     v1::{self, account_service_server::AccountService, lab_service_server::LabService},
 };
 use zbl_trace::{
@@ -134,21 +133,13 @@ async fn traced(
 async fn limited(State(handlers): State<Handlers>, mut request: axum::extract::Request, next: Next) -> Response {
     let deadline = Deadline::new(None, handlers.max_deadline);
     request.extensions_mut().insert(deadline);
-    // A body that is not there by then is not waited for.
-    let request = request.map(|body| Body::new(Timed::new(body, deadline.answer_by)));
+    let request = request.map(|body| Body::new(Timed::new(body, deadline.message_by())));
     let room = handlers.limits.enter().and_then(|room| handlers.limits.call().map(|()| room));
     match room {
         Ok(room) => {
-            let answer = timeout(handlers.max_deadline, next.run(request)).await;
+            let answer = next.run(request).await;
             drop(room);
-            // The handlers answer before that: what is left is a body that never came to its end.
-            answer.unwrap_or_else(|_| {
-                refusal(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "INCOMPLETE_REQUEST",
-                    "the request did not come to its end in time",
-                )
-            })
+            answer
         }
         Err(error) => refused(&error),
     }
@@ -261,7 +252,7 @@ async fn clear(State(handlers): State<Handlers>, headers: HeaderMap) -> Response
 /// A body that is not the JSON asked for.
 fn rejected(rejection: &JsonRejection) -> Response {
     if let Some(late) = status_within(rejection) {
-        return failed(late);
+        return refusal(StatusCode::REQUEST_TIMEOUT, Reason::Expired.as_str(), late.message());
     }
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {

@@ -91,7 +91,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let head = "POST /deduct HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\nconnection: close\r\n\r\n{";
     let (answer, _) = closed(served.http, head.as_bytes()).await;
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("EXPIRED"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("EXPIRED"), "{answer}");
 
     let status = half_a_call(served.grpc).await;
     assert_eq!(status.0, "4", "{status:?}");

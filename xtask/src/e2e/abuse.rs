@@ -36,6 +36,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 const MAX_CONCURRENT: &str = "--max-concurrent=256";
 /// A call whose message never comes is over after this.
 const MAX_DEADLINE: &str = "--max-deadline=5s";
+/// A connection that does not say what it wants is closed after this.
+const HANDSHAKE: &str = "--handshake-timeout=2s";
 /// Full within a second or two: a ring that is still filling looks like a leak.
 const TIMELINE: &str = "--timeline-capacity=1024";
 /// Honest calls a second, which a debug build on a busy machine does beside all this.
@@ -52,7 +54,7 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
 
 /// The same for as long as one likes.
 pub(super) fn run_for(length: Duration, stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
-    let settings = ["--lab-token=right", MAX_CONCURRENT, MAX_DEADLINE, TIMELINE];
+    let settings = ["--lab-token=right", MAX_CONCURRENT, MAX_DEADLINE, HANDSHAKE, TIMELINE];
     let server = Server::start_with(stage, &fresh_database()?, &settings)?;
     let target = Target { grpc: server.address(), http: server.http_address() };
     let work = ["--mix", "deduct=80,balance=20", "--accounts", "4", "--rate", RATE, "--threshold", "failed<1%"];

@@ -81,7 +81,7 @@ impl Abuse {
         (Self::Violations, "broken rules of HTTP/2: the connection goes"),
         (Self::RapidResets, "calls taken back at once, by the hundred"),
         (Self::Silence, "connections that say nothing, half a preface, half a head"),
-        (Self::HalfCalls, "calls whose message never comes: over at --max-deadline"),
+        (Self::HalfCalls, "calls whose message never comes: over after a few seconds"),
         (Self::SlowReaders, "watchers of the timeline who never read"),
         (Self::WrongToken, "the lab without its token: LAB_UNAUTHENTICATED"),
         (Self::Strangers, "accounts, strategies, methods that there are not: named errors"),
@@ -184,13 +184,19 @@ async fn rapid_resets(target: Target) -> Result<(), String> {
 }
 
 async fn silence(target: Target) -> Result<(), String> {
+    let (speechless, spoken) = frames::beginnings();
     let mut held = Vec::new();
-    for beginning in frames::beginnings().iter().cycle().take(CONNECTIONS) {
+    for beginning in spoken.iter().chain(&speechless).cycle().take(CONNECTIONS) {
         let mut stream = connect(target.grpc).await?;
         stream.write_all(beginning).await.map_err(|error| error.to_string())?;
-        held.push(stream);
+        held.push((stream, speechless.contains(beginning)));
     }
     sleep(HELD).await;
+    for (mut stream, _) in held.into_iter().filter(|(_, is_speechless)| *is_speechless) {
+        if !closes(&mut stream).await {
+            return Err(format!("a connection that says nothing is still open after {CLOSE_TIMEOUT:?}"));
+        }
+    }
     Ok(())
 }
 

@@ -45,10 +45,10 @@ pub(super) fn rapid_resets() -> Vec<u8> {
     greeting().into_iter().chain(frames.flatten()).collect()
 }
 
-/// Beginnings after which nothing comes.
-pub(super) fn beginnings() -> [Vec<u8>; 4] {
+/// Beginnings after which nothing comes: first those that do not say what they want.
+pub(super) fn beginnings() -> ([Vec<u8>; 2], [Vec<u8>; 2]) {
     let half_a_head = frame(HEADERS, END_STREAM, 1, &head());
-    [Vec::new(), PREFACE[..PREFACE.len() / 2].to_vec(), greeting(), [greeting(), half_a_head].concat()]
+    ([Vec::new(), PREFACE[..PREFACE.len() / 2].to_vec()], [greeting(), [greeting(), half_a_head].concat()])
 }
 
 fn greeting() -> Vec<u8> {
