@@ -170,7 +170,7 @@ async fn usage_errors_and_foreign_files_end_with_2() {
         (&["-o", "yaml"], "give line, ndjson or perfetto"),
         (&["--since", "yesterday"], "EPOCH:SEQUENCE"),
         (&["--since", "5", "--addr", "a:1", "--addr", "b:1"], "a sequence belongs to one server"),
-        (&["--addr", "ftp://a:1"], "only http is spoken"),
+        (&["--addr", "ftp://a:1"], "only http and https are spoken"),
     ] {
         let output = timeline(arguments).await;
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
