@@ -2,12 +2,11 @@
 //! both ports until told to stop.
 
 mod gauges;
+mod parts;
 mod ports;
 
 use std::{
     future::Future,
-    iter,
-    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,35 +21,28 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
-use zbl_lock::Lock;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
-use zbl_trace::{Program, Traces};
+use zbl_trace::Traces;
 
+pub use self::parts::ledger;
 use crate::{
     access::Access,
     account::{Money, Refusal},
-    breaker::{self, Breaker},
-    cache::{self, Cache, Reads},
-    config::{Config, DatabaseUrl, RedisUrl},
+    cache,
+    config::Config,
     error,
     gate::Gates,
     healthcheck::reachable,
     http, layer,
-    ledger::{self, Ledger},
-    limit::{self, Limits, Rate},
+    ledger::Ledger,
+    limit::Limits,
     listeners::{Addresses, Listeners},
     port::{self, BackDoor, Connection},
     reconcile::{Finding, Reconciler},
     rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, Watch},
-    store::{
-        self, Circuit, Store,
-        mysql::{self, MysqlStore},
-        sqlite::SqliteStore,
-    },
-    strategy::{self, GuardedLock, Locks, Workbench},
+    store, strategy,
     timeline::Timeline,
     tls::{self, Certificates, Protocols},
-    trace::Database,
 };
 
 /// The account that is there from the start in the lab.
@@ -58,9 +50,6 @@ const DEMO_ACCOUNT: i64 = 1;
 
 /// Its opening balance: 1000.00.
 const DEMO_BALANCE: Money = Money::from_minor(100_000);
-
-/// The most changes in flight. Beyond it waiting would only lengthen: at 1 ms each on one hot account this is 4 s.
-const MAX_IN_FLIGHT: usize = 4096;
 
 /// What health is told for: the server as a whole, and each service.
 const HEALTH_OF: [&str; 3] =
@@ -127,7 +116,7 @@ impl App {
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let ledger = ledger(&config, timeline, gates).await?;
-        let app = Self { traces: traces(&config)?, config, ledger, certificates, started: Instant::now() };
+        let app = Self { traces: parts::traces(&config)?, config, ledger, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -253,7 +242,7 @@ impl App {
         stopping: &watch::Receiver<bool>,
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
-        let limits = Arc::new(Limits::new(bounds(&self.config)));
+        let limits = Arc::new(Limits::new(parts::bounds(&self.config)));
         let watch = Watch {
             limits: Arc::clone(&limits),
             timeline: Arc::clone(&timeline),
@@ -325,19 +314,6 @@ async fn reconcile(reconciler: Option<Reconciler>, every: Duration) {
     }
 }
 
-/// How much is taken on.
-fn bounds(config: &Config) -> limit::Bounds {
-    let rate = |per_second, burst| {
-        let per_second = NonZeroU32::new(per_second)?;
-        Some(Rate { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })
-    };
-    limit::Bounds {
-        max_concurrent: config.max_concurrent,
-        rate: rate(config.rate_limit, config.rate_burst),
-        account_rate: rate(config.user_rate_limit, 0),
-    }
-}
-
 async fn tell(health: &HealthReporter, status: ServingStatus) {
     for service in HEALTH_OF {
         health.set_service_status(service, status).await;
@@ -372,93 +348,4 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::Serve(error.to_string())
-}
-
-/// A service over its own connections to the configured database. Several in one process are several instances; they
-/// may share a timeline and gates.
-///
-/// # Errors
-/// [`Error::Strategy`], [`Error::Store`].
-pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
-    // First, because it is the one thing that can be wrong without touching the database.
-    let default_strategy = strategy::find(&config.strategy)?;
-    let breaker = Breaker::new("database", breaker_settings(config));
-    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&breaker)));
-    let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
-    let store = cache.listen_to(store);
-    let locks = locks(config)?;
-    let lock_breakers = [&locks.single, &locks.redlock].into_iter().flatten().map(|lock| Arc::clone(&lock.breaker));
-    let breakers = iter::once(breaker).chain(lock_breakers).collect();
-    let database = Database::new(store.name(), &config.database_url);
-    let bench = Workbench { store, database, timeline, locks, breakers, gates, compute_delay: config.compute_delay };
-    let limits = ledger::Limits {
-        max_attempts: config.max_attempts,
-        operation_timeout: config.operation_timeout,
-        settle_timeout: config.settle_timeout,
-        max_in_flight: MAX_IN_FLIGHT,
-    };
-    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
-}
-
-/// The cache that the configuration names, if it names a Redis.
-fn cache_settings(config: &Config) -> Option<cache::Settings> {
-    let url = config.redis_url.as_ref()?.expose().to_owned();
-    Some(cache::Settings {
-        url,
-        prefix: config.redis_prefix.clone(),
-        life: config.cache_ttl,
-        wait: config.cache_wait,
-        reads: if config.cache { Reads::FromRedis } else { Reads::FromDatabase },
-    })
-}
-
-/// The traces of this server, which are sent where the configuration says.
-fn traces(config: &Config) -> Result<Traces, zbl_trace::StartError> {
-    let instance = config.instance.clone();
-    let program = Program { name: "zbl-server", version: env!("CARGO_PKG_VERSION"), instance };
-    Traces::start(program, config.otlp_endpoint.as_ref(), config.trace_sample)
-}
-
-/// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.
-fn locks(config: &Config) -> Result<Locks, Error> {
-    // Whoever waits is told it between slashes.
-    let instance = config.instance.replace(|c: char| !c.is_ascii_alphanumeric() && !"._:-".contains(c), "-");
-    let settings = |name: &str| zbl_lock::Settings {
-        prefix: config.redis_prefix.clone(),
-        lease: config.lease,
-        wait: config.lease_wait,
-        // What an acquisition takes comes off the lease.
-        command: config.redis_wait.min(config.lease / 2),
-        ..zbl_lock::Settings::new(name, &instance)
-    };
-    let guarded = |name, lock: Result<Lock, zbl_lock::Error>| {
-        lock.map(|lock| GuardedLock { lock, breaker: Breaker::new(name, breaker_settings(config)) })
-    };
-    let single = |url: &RedisUrl| guarded(strategy::SINGLE, Lock::single(url.expose(), settings(strategy::SINGLE)));
-    let single = config.redis_url.as_ref().map(single);
-    let urls: Vec<String> = config.redlock_urls.iter().map(|url| url.expose().to_owned()).collect();
-    let redlock =
-        (!urls.is_empty()).then(|| guarded(strategy::REDLOCK, Lock::redlock(&urls, settings(strategy::REDLOCK))));
-    Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
-}
-
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
-    Ok(match &config.database_url {
-        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
-        DatabaseUrl::Mysql(url) => {
-            let limits =
-                mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
-            Arc::new(MysqlStore::open(url, &limits).await?)
-        }
-    })
-}
-
-const fn breaker_settings(config: &Config) -> breaker::Settings {
-    breaker::Settings {
-        window: config.breaker_window,
-        failed_percent: config.breaker_failed,
-        least: config.breaker_least,
-        open: config.breaker_open,
-        probes: config.breaker_probes,
-    }
 }

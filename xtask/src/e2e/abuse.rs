@@ -88,8 +88,7 @@ pub(super) fn run_for(length: Duration, stage: &Stage, checks: &mut Checks) -> R
     checks.check_and_note("the log tells of no panic, and is not flooded", || {
         let log = server.output();
         ensure(!log.contains("panicked"), || log.clone())?;
-        // Of each connection that it closes for resets, the HTTP library tells in a line.
-        let lines = log.lines().filter(|line| !line.contains("h2::proto")).count();
+        let lines = log.lines().count();
         ensure(lines <= MOST_LINES, || format!("{lines} lines, the last of them {:?}", log.lines().last()))?;
         Ok(format!("({lines} lines)"))
     });

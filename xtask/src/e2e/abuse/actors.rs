@@ -40,9 +40,9 @@ const DEDUCT: &str = "/zbl.v1.AccountService/Deduct";
 const ONE: &[u8] = &[8, 1];
 
 /// Codes of gRPC.
-const OUT_OF_RANGE: i32 = 11;
+const RESOURCE_EXHAUSTED: i32 = 8;
 const UNIMPLEMENTED: i32 = 12;
-const INTERNAL: i32 = 13;
+const INVALID_ARGUMENT: i32 = 3;
 
 /// What begins every name that is invented here, to be looked for in metrics.
 pub(super) const INVENTED: &str = "stranger";
@@ -74,10 +74,10 @@ pub(super) enum Abuse {
 
 impl Abuse {
     pub(super) const ALL: [(Self, &str); 13] = [
-        (Self::Timeouts, "deadlines that are none: ignored, the call is answered"),
-        (Self::LargeMessages, "messages of 5 MB: OUT_OF_RANGE"),
+        (Self::Timeouts, "deadlines that are none: INVALID_ARGUMENT"),
+        (Self::LargeMessages, "messages of 5 MB: RESOURCE_EXHAUSTED"),
         (Self::LargeHeads, "heads of 20 kB: 431"),
-        (Self::Rubbish, "bodies that are no messages: an error of gRPC"),
+        (Self::Rubbish, "bodies that are no messages: INVALID_ARGUMENT"),
         (Self::Violations, "broken rules of HTTP/2: the connection goes"),
         (Self::RapidResets, "calls taken back at once, by the hundred"),
         (Self::Silence, "connections that say nothing, half a preface, half a head"),
@@ -125,7 +125,7 @@ async fn timeouts(target: Target) -> Result<(), String> {
         let header = [("grpc-timeout", value)];
         // What is no text for a header is not sent.
         if let Ok(answer) = wire.call(BALANCE, &header, framed(ONE)).await {
-            expect(value, &answer, None)?;
+            expect(value, &answer, Some(INVALID_ARGUMENT))?;
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ async fn large_messages(target: Target) -> Result<(), String> {
     let mut wire = Wire::dial(target.grpc).await?;
     for path in [BALANCE, DEDUCT, "/zbl.v1.AccountService/DeductStream"] {
         let answer = wire.call(path, &[], framed(&vec![0; LARGE])).await?;
-        expect(path, &answer, Some(OUT_OF_RANGE))?;
+        expect(path, &answer, Some(RESOURCE_EXHAUSTED))?;
     }
     Ok(())
 }
@@ -151,11 +151,11 @@ async fn rubbish(target: Target) -> Result<(), String> {
     let compressed = [&[1_u8, 0, 0, 0, 2][..], ONE].concat();
     let cut = [&[0_u8, 0, 0, 0, 9][..], ONE].concat();
     for (what, body, code) in [
-        ("no protobuf", framed(&[0xff; 64]), INTERNAL),
-        ("a text that is none", framed(&[0x12, 2, 0xc3, 0x28]), INTERNAL),
-        ("compressed without a name for it", compressed.into(), INTERNAL),
-        ("cut short", cut.into(), INTERNAL),
-        ("nothing at all", Bytes::new(), INTERNAL),
+        ("no protobuf", framed(&[0xff; 64]), INVALID_ARGUMENT),
+        ("a text that is none", framed(&[0x12, 2, 0xc3, 0x28]), INVALID_ARGUMENT),
+        ("compressed without a name for it", compressed.into(), INVALID_ARGUMENT),
+        ("cut short", cut.into(), INVALID_ARGUMENT),
+        ("nothing at all", Bytes::new(), INVALID_ARGUMENT),
     ] {
         let answer = wire.call(DEDUCT, &[], body).await?;
         expect(what, &answer, Some(code))?;

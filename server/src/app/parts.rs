@@ -1,0 +1,129 @@
+//! From the configuration to the parts: each is made here of the settings that it needs, and knows no others.
+
+use std::{iter, num::NonZeroU32, sync::Arc};
+
+use zbl_lock::Lock;
+use zbl_trace::{Program, Traces};
+
+use super::Error;
+use crate::{
+    breaker::{self, Breaker},
+    cache::{self, Cache, Reads},
+    config::{Config, DatabaseUrl, RedisUrl},
+    gate::Gates,
+    ledger::{self, Ledger},
+    limit::{self, Rate},
+    store::{
+        Circuit, Store,
+        mysql::{self, MysqlStore},
+        sqlite::SqliteStore,
+    },
+    strategy::{self, GuardedLock, Locks, Workbench},
+    timeline::Timeline,
+    trace::Database,
+};
+
+/// The most changes in flight. Beyond it waiting would only lengthen: at 1 ms each on one hot account this is 4 s.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// A service over its own connections to the configured database. Several in one process are several instances; they
+/// may share a timeline and gates.
+///
+/// # Errors
+/// [`Error::Strategy`], [`Error::Store`].
+pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
+    // First, because it is the one thing that can be wrong without touching the database.
+    let default_strategy = strategy::find(&config.strategy)?;
+    let breaker = Breaker::new("database", breaker_settings(config));
+    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&breaker)));
+    let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
+    let store = cache.listen_to(store);
+    let locks = locks(config)?;
+    let lock_breakers = [&locks.single, &locks.redlock].into_iter().flatten().map(|lock| Arc::clone(&lock.breaker));
+    let breakers = iter::once(breaker).chain(lock_breakers).collect();
+    let database = Database::new(store.name(), &config.database_url);
+    let bench = Workbench { store, database, timeline, locks, breakers, gates, compute_delay: config.compute_delay };
+    let limits = ledger::Limits {
+        max_attempts: config.max_attempts,
+        operation_timeout: config.operation_timeout,
+        settle_timeout: config.settle_timeout,
+        max_in_flight: MAX_IN_FLIGHT,
+    };
+    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
+}
+
+/// The cache that the configuration names, if it names a Redis.
+fn cache_settings(config: &Config) -> Option<cache::Settings> {
+    let url = config.redis_url.as_ref()?.expose().to_owned();
+    Some(cache::Settings {
+        url,
+        prefix: config.redis_prefix.clone(),
+        life: config.cache_ttl,
+        wait: config.cache_wait,
+        reads: if config.cache { Reads::FromRedis } else { Reads::FromDatabase },
+    })
+}
+
+/// The traces of this server, which are sent where the configuration says.
+pub(super) fn traces(config: &Config) -> Result<Traces, zbl_trace::StartError> {
+    let instance = config.instance.clone();
+    let program = Program { name: "zbl-server", version: env!("CARGO_PKG_VERSION"), instance };
+    Traces::start(program, config.otlp_endpoint.as_ref(), config.trace_sample)
+}
+
+/// The locks that the configuration names. None of them is connected to yet: Redis may be down, and come back.
+fn locks(config: &Config) -> Result<Locks, Error> {
+    // Whoever waits is told it between slashes.
+    let instance = config.instance.replace(|c: char| !c.is_ascii_alphanumeric() && !"._:-".contains(c), "-");
+    let settings = |name: &str| zbl_lock::Settings {
+        prefix: config.redis_prefix.clone(),
+        lease: config.lease,
+        wait: config.lease_wait,
+        // What an acquisition takes comes off the lease.
+        command: config.redis_wait.min(config.lease / 2),
+        ..zbl_lock::Settings::new(name, &instance)
+    };
+    let guarded = |name, lock: Result<Lock, zbl_lock::Error>| {
+        lock.map(|lock| GuardedLock { lock, breaker: Breaker::new(name, breaker_settings(config)) })
+    };
+    let single = |url: &RedisUrl| guarded(strategy::SINGLE, Lock::single(url.expose(), settings(strategy::SINGLE)));
+    let single = config.redis_url.as_ref().map(single);
+    let urls: Vec<String> = config.redlock_urls.iter().map(|url| url.expose().to_owned()).collect();
+    let redlock =
+        (!urls.is_empty()).then(|| guarded(strategy::REDLOCK, Lock::redlock(&urls, settings(strategy::REDLOCK))));
+    Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    Ok(match &config.database_url {
+        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
+        DatabaseUrl::Mysql(url) => {
+            let limits =
+                mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
+            Arc::new(MysqlStore::open(url, &limits).await?)
+        }
+    })
+}
+
+const fn breaker_settings(config: &Config) -> breaker::Settings {
+    breaker::Settings {
+        window: config.breaker_window,
+        failed_percent: config.breaker_failed,
+        least: config.breaker_least,
+        open: config.breaker_open,
+        probes: config.breaker_probes,
+    }
+}
+
+/// How much is taken on.
+pub(super) fn bounds(config: &Config) -> limit::Bounds {
+    let rate = |per_second, burst| {
+        let per_second = NonZeroU32::new(per_second)?;
+        Some(Rate { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })
+    };
+    limit::Bounds {
+        max_concurrent: config.max_concurrent,
+        rate: rate(config.rate_limit, config.rate_burst),
+        account_rate: rate(config.user_rate_limit, 0),
+    }
+}
