@@ -1,3 +1,5 @@
+//! When a breaker opens and closes, in words over `+` (succeeded), `-` (failed) and seconds. Refuses to wait: time is told.
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
