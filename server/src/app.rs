@@ -159,8 +159,8 @@ impl App {
         let (mut health, health_service) = tonic_health::server::health_reporter();
         tell(&health, ServingStatus::Serving).await;
         let bound = listeners.addresses().map_err(failed)?;
-        let (grpc, back_door) = self.port("grpc", listeners.grpc, Protocols::Grpc);
-        let (http, _) = self.port("http", listeners.http, Protocols::Http);
+        let (grpc, back_door) = self.port("grpc", listeners.grpc, Protocols::Grpc, &stopping);
+        let (http, _) = self.port("http", listeners.http, Protocols::Http, &stopping);
         let reconciler = self.reconciler();
         let finding = reconciler.as_ref().map(Reconciler::finding);
         let handlers = self.handlers(bound, back_door, finding, &stopping);
@@ -175,13 +175,16 @@ impl App {
         let grpc = ports::grpc(grpc, layers, routes.routes(), stopping.clone());
         let http = self.serve_http(http, handlers, draining, stopping.clone());
         let delay = self.config.drain_delay;
+        tracing::info!(grpc = %bound.grpc, http = %bound.http, "serving");
         tokio::spawn(async move {
             shutdown.await;
+            tracing::info!(?delay, "asked to stop: health says so, and calls are served for a while yet");
             // Said first, while everybody is still served: whoever balances load needs a while to hear of it.
             tell(&health, ServingStatus::NotServing).await;
             drain.send_replace(true);
             tokio::time::sleep(delay).await;
             // Streams end first: the ports wait for them. Those of health end when their service is forgotten.
+            tracing::info!("stopping: no more connections are taken, and streams end");
             stop.send_replace(true);
             for service in HEALTH_OF {
                 health.clear_service_status(service).await;
@@ -208,6 +211,7 @@ impl App {
             }
         };
         self.traces.stop().await;
+        tracing::info!("stopped");
         served
     }
 
@@ -223,12 +227,14 @@ impl App {
         name: &'static str,
         listener: TcpListener,
         protocols: Protocols,
+        stopping: &watch::Receiver<bool>,
     ) -> (mpsc::Receiver<Connection>, BackDoor) {
         let settings = port::Settings {
             name,
             most: self.config.max_connections,
             patience: self.config.handshake_timeout,
             tls: self.certificates.clone().map(|certificates| (certificates, protocols)),
+            stopping: stopping.clone(),
         };
         port::open(listener, settings)
     }

@@ -74,8 +74,11 @@ impl Call {
 
     /// Says in its answer which call it was.
     pub(crate) fn mark(self, answer: &mut HeaderMap) {
-        answer.insert(TRACE_ID, value(&self.trace_id().to_string()));
-        answer.insert(CALL_ID, self.id);
+        for (name, mut value) in [(TRACE_ID, value(&self.trace_id().to_string())), (CALL_ID, self.id)] {
+            // Never the same twice: compressed, it would only push out what is.
+            value.set_sensitive(true);
+            answer.insert(name, value);
+        }
     }
 
     /// The call that the present task works for.

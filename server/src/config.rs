@@ -44,7 +44,7 @@ use self::{
 const MOST_CONNECTIONS: u32 = 128;
 /// The most calls at a time: some 20 kB each, so about a gigabyte.
 const MOST_CALLS: u32 = 1 << 16;
-/// The most connections of a port: some 20 kB each, so about a gigabyte.
+/// The most connections of a port: some 20 kB each, so about a gigabyte before anybody calls.
 const MOST_OPEN: u32 = 1 << 16;
 /// The highest rate: more than any machine serves, so a higher one would be no limit.
 const MOST_RATE: u32 = 1_000_000;
@@ -270,7 +270,14 @@ impl Reader<'_> {
             false => Err("a token has printable ASCII characters only, or no header could carry it".to_owned()),
         };
         let secret = self.value(setting, sendable)?;
-        Ok(Some(secret).filter(|secret| !secret.0.is_empty()))
+        match self.effective.last().map(|effective| &effective.origin) {
+            // In a variable it is how others unset; here it would be a door that somebody believes to be locked.
+            Some(origin @ (Origin::Flag(_) | Origin::File(..))) if secret.0.is_empty() => Err(ConfigError::Invalid {
+                origin: origin.clone(),
+                reason: "it is empty; give a token, or leave the setting out".to_owned(),
+            }),
+            _ => Ok(Some(secret).filter(|secret| !secret.0.is_empty())),
+        }
     }
 
     fn path(&mut self, setting: &'static Setting) -> Result<Option<PathBuf>, ConfigError> {

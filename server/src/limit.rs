@@ -32,6 +32,9 @@ const ROOM: &str = "concurrency";
 /// a core.
 const WATCHERS_MOST: usize = 64;
 
+/// The most streams of health and reflection, some 7 kB each: they ask for no token. A balancer watches each server by one.
+const STRANGERS_MOST: usize = 256;
+
 /// So many a second for ever, and so many at once after a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -57,6 +60,7 @@ pub struct Limits {
     bounds: Bounds,
     calls: Arc<Semaphore>,
     watchers: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     rate: Option<Bucket>,
     accounts: Option<Accounts>,
     refused_for_room: AtomicU64,
@@ -100,6 +104,7 @@ impl Limits {
             bounds,
             calls: Arc::new(Semaphore::new(bounds.max_concurrent as usize)),
             watchers: Arc::new(Semaphore::new(WATCHERS_MOST)),
+            strangers: Arc::new(Semaphore::new(STRANGERS_MOST)),
             rate: bounds.rate.map(|rate| Bucket::new(RateOf::Server, rate, Arc::default())),
             accounts: bounds.account_rate.map(Accounts::new),
             refused_for_room: AtomicU64::new(0),
@@ -125,6 +130,17 @@ impl Limits {
     pub fn watch(&self) -> Result<Room, Error> {
         let room = Arc::clone(&self.watchers).try_acquire_owned().map(Room);
         room.map_err(|_| Error::Overloaded(format!("{WATCHERS_MOST} streams are watching already")))
+    }
+
+    /// Room for a stream of health or reflection, if there is any.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn watch_from_outside(&self) -> Result<Room, Error> {
+        let room = Arc::clone(&self.strangers).try_acquire_owned().map(Room);
+        room.map_err(|_| {
+            Error::Overloaded(format!("{STRANGERS_MOST} streams of health or reflection are open already"))
+        })
     }
 
     /// Takes a token of the bucket of all calls.

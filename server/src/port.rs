@@ -9,12 +9,13 @@ use metrics::{Counter, counter, gauge};
 use tokio::{
     io::DuplexStream,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::timeout,
 };
 use zbl_client::Wire;
 
 pub(crate) use self::connection::Connection;
+use self::connection::Until;
 use crate::tls::{Certificates, Protocols};
 
 /// Connections that are ready and not taken yet: they are taken at once, so this is a hand-over and no queue.
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) patience: Duration,
     /// TLS, where it is spoken.
     pub(crate) tls: Option<(Certificates, Protocols)>,
+    /// Becomes true when the server is to stop: who has said nothing by then is not waited for.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// Makes connections to a port from within this process. They need no TLS: nobody else can make one.
@@ -67,6 +70,16 @@ pub(crate) fn open(listener: TcpListener, settings: Settings) -> (mpsc::Receiver
     });
     tokio::spawn(port.accept(listener, visitors));
     (taken, BackDoor(back_door))
+}
+
+impl Settings {
+    /// Ends when a connection has had the time to say what it wants.
+    fn opening(&self) -> Until {
+        let (patience, mut stopping) = (self.patience, self.stopping.clone());
+        Box::pin(async move {
+            let _ = timeout(patience, stopping.wait_for(|stopping| *stopping)).await;
+        })
+    }
 }
 
 struct Port {
@@ -110,8 +123,8 @@ impl Port {
         tokio::spawn(async move {
             match timeout(port.settings.patience, port.secured(stream)).await {
                 Ok(Ok(wire)) => {
-                    let patience = port.settings.patience;
-                    let connection = Connection::new(wire, Some((Room::new(room, port.settings.name), patience)));
+                    let room = Room::new(room, port.settings.name);
+                    let connection = Connection::new(wire, Some((room, port.settings.opening())));
                     let _ = port.ready.send(connection).await;
                 }
                 Ok(Err(error)) => port.turn_away(peer, &error.to_string()),

@@ -220,7 +220,10 @@ impl Reconciler {
         if folded.loss != before {
             let now = folded.loss.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
             let (version, off) = (folded.version, Money::from_minor(now));
-            tracing::warn!(user_id, version, "the balance is off its journal by {off}");
+            match now {
+                0 => tracing::info!(user_id, version, "the balance agrees with its journal again"),
+                _ => tracing::warn!(user_id, version, "the balance is off its journal by {off}"),
+            }
         }
         if self.folded.len() >= REMEMBERED_MOST && !self.folded.contains_key(&user_id) {
             if folded.loss == 0 {

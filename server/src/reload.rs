@@ -24,7 +24,13 @@ impl Hangup {
     pub async fn obey(mut self, certificates: Option<Certificates>, filter: Filter) {
         while self.0.recv().await.is_some() {
             if let Some(certificates) = &certificates {
-                match certificates.reload() {
+                let certificates = certificates.clone();
+                // Files can be slow, and this task has ports to serve.
+                let reloaded = tokio::task::spawn_blocking(move || certificates.reload()).await;
+                match reloaded
+                    .map_err(|error| error.to_string())
+                    .and_then(|done| done.map_err(|error| error.to_string()))
+                {
                     Ok(()) => tracing::info!("SIGHUP: new connections get the certificates that are there now"),
                     Err(error) => tracing::error!("SIGHUP: the certificates stay as they were: {error}"),
                 }

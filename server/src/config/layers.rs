@@ -116,7 +116,10 @@ impl<'a> Layers<'a> {
         if let Some(found) = self.variable(&setting.variable())? {
             return Ok(found);
         }
-        if let Some(fallback) = setting.fallback_variable()
+        // Its own, set to nothing, says that there is to be none, where there can be none.
+        let is_declined = setting.default.is_empty() && (self.environment)(&setting.variable()).is_some();
+        if !is_declined
+            && let Some(fallback) = setting.fallback_variable()
             && let Some(found) = self.variable(fallback)?
         {
             return Ok(found);

@@ -98,9 +98,12 @@ fn database_url_is_asked_after_its_own_variable_and_before_the_file() {
 fn the_collector_is_found_as_other_programs_find_theirs() {
     let (fallback, own) =
         (("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:4317"), ("ZBL_OTLP_ENDPOINT", "http://own:4317"));
-    for (environment, expected) in
-        [(&[][..], None), (&[fallback], Some("http://other:4317/")), (&[fallback, own], Some("http://own:4317/"))]
-    {
+    for (environment, expected) in [
+        (&[][..], None),
+        (&[fallback], Some("http://other:4317/")),
+        (&[fallback, own], Some("http://own:4317/")),
+        (&[fallback, ("ZBL_OTLP_ENDPOINT", "")], None),
+    ] {
         let (config, _) = Situation { environment, ..Default::default() }.resolve().unwrap();
         assert_eq!(config.otlp_endpoint.map(|endpoint| endpoint.to_string()).as_deref(), expected);
         assert_eq!(config.trace_sample, Ratio::ALL);
@@ -110,6 +113,22 @@ fn the_collector_is_found_as_other_programs_find_theirs() {
     assert!(refused.contains("env OTEL_EXPORTER_OTLP_ENDPOINT") && refused.contains("has a path"), "{refused}");
     let refused = Situation { flags: &["--trace-sample=2"], ..Default::default() }.refused();
     assert!(refused.contains("--trace-sample") && refused.contains("from 0 (none) to 1 (all)"), "{refused}");
+}
+
+/// Empty, a variable counts as unset: so compose files unset. A flag or a key that is there and empty is a door that somebody
+/// believes to be locked.
+#[test]
+fn an_empty_token_is_refused_where_it_is_written_out() {
+    for situation in [
+        Situation { flags: &["--auth-token="], ..Default::default() },
+        Situation { flags: &["--lab-token", ""], ..Default::default() },
+        Situation { file: "auth_token = ''", ..Default::default() },
+    ] {
+        let refused = situation.refused();
+        assert!(refused.contains("token") && refused.contains("it is empty"), "{refused}");
+    }
+    let unset = Situation { environment: &[("ZBL_AUTH_TOKEN", "")], ..Default::default() };
+    assert!(unset.resolve().unwrap().0.auth_token.is_none());
 }
 
 #[test]

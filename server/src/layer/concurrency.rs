@@ -1,9 +1,16 @@
 //! Calls at a time. A call takes room until its answer begins. Of a stream that follows it each item takes room of its own
-//! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`).
+//! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`). Those of health and reflection, which
+//! whoever reaches the port may open, have room of their own until they end.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-use http::Request;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body};
 
 use super::{Surround, method};
@@ -16,13 +23,58 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Concurrency(pub(super) Arc<Limits>);
 
-impl Surround for Concurrency {
-    type Kept = Option<Room>;
+/// What a call takes up.
+pub(super) enum Taken {
+    /// Nothing that is counted here.
+    Nothing,
+    /// Room until its answer begins.
+    UntilAnswered(#[expect(dead_code, reason = "held for its drop")] Room),
+    /// Room until its answer ends.
+    UntilEnded(Room),
+}
 
-    fn before(&self, call: &mut Request<Body>) -> Result<Option<Room>, Status> {
-        if !method::is_limited(call.uri().path()) {
-            return Ok(None);
+impl Surround for Concurrency {
+    type Kept = Taken;
+
+    fn before(&self, call: &mut Request<Body>) -> Result<Taken, Status> {
+        let path = call.uri().path();
+        let taken = if method::is_limited(path) {
+            self.0.enter().map(Taken::UntilAnswered)
+        } else if method::is_stream_of_strangers(path) {
+            self.0.watch_from_outside().map(Taken::UntilEnded)
+        } else {
+            Ok(Taken::Nothing)
+        };
+        taken.map_err(|error| status(&error))
+    }
+
+    fn after(taken: Taken, answer: Response<Body>) -> Response<Body> {
+        match taken {
+            Taken::UntilEnded(room) => answer.map(|body| Body::new(Roomy { body, _room: room })),
+            Taken::Nothing | Taken::UntilAnswered(_) => answer,
         }
-        self.0.enter().map(Some).map_err(|error| status(&error))
+    }
+}
+
+/// The body of an answer that takes up room.
+struct Roomy {
+    body: Body,
+    _room: Room,
+}
+
+impl HttpBody for Roomy {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

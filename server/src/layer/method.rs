@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
-use zbl_proto::v1::account_service_server;
+use zbl_proto::v1::{account_service_server, lab_service_server};
 use zbl_trace::names;
 
 /// Whether calls of a path are limited. Only those of accounts are: health must be told under overload most of all,
@@ -15,6 +15,12 @@ use zbl_trace::names;
 /// it runs at a time.
 pub(super) fn is_limited(path: &str) -> bool {
     service_of(path) == account_service_server::SERVICE_NAME
+}
+
+/// Whether calls of a path are streams that whoever reaches the port may open: of health and reflection.
+pub(super) fn is_stream_of_strangers(path: &str) -> bool {
+    let own = [account_service_server::SERVICE_NAME, lab_service_server::SERVICE_NAME];
+    !own.contains(&service_of(path)) && counted(path).is_stream
 }
 
 /// Whether the caller of a path may send any number of messages.
@@ -36,6 +42,8 @@ pub(super) struct Counted {
     pub(super) handling: Histogram,
     /// Whether the caller may send any number of messages.
     many_messages: bool,
+    /// Whether there may be any number of messages, either way.
+    is_stream: bool,
 }
 
 impl Counted {
@@ -54,6 +62,7 @@ impl Counted {
             handled: (0..=Code::Unauthenticated as i32).map(|code| handled(Code::from_i32(code))).collect(),
             handling: histogram!("grpc_server_handling_seconds", &labels()),
             many_messages,
+            is_stream: kind != "unary",
         }
     }
 

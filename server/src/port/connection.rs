@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Sleep, sleep},
 };
 use zbl_client::Wire;
 
@@ -20,7 +20,8 @@ use super::Room;
 /// What a client of HTTP/2 says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a client may take nothing of what it is sent, although it has asked for it.
+/// How long a write may wait for a client to make room in what it has asked for. The system says that there is room when
+/// about a third of what it holds is taken, so one that takes something, but less than that, is not waited for either.
 const STALLED_MOST: Duration = Duration::from_secs(30);
 
 /// A connection that can be served.
@@ -37,17 +38,16 @@ pub(crate) struct Connection {
 /// from there on the time for the head counts.
 struct Opening {
     said: usize,
-    until: Pin<Box<Sleep>>,
+    until: Until,
 }
+
+/// What ends the wait: that it was long enough, or that the server is to stop.
+pub(super) type Until = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Connection {
     /// A connection that came from outside has a place and is to say what it wants in time.
-    pub(super) fn new(wire: Box<dyn Wire>, from_outside: Option<(Room, Duration)>) -> Self {
-        let (room, opening) = from_outside
-            .map(|(room, patience)| {
-                (room, Opening { said: 0, until: Box::pin(sleep_until(Instant::now() + patience)) })
-            })
-            .unzip();
+    pub(super) fn new(wire: Box<dyn Wire>, from_outside: Option<(Room, Until)>) -> Self {
+        let (room, opening) = from_outside.map(|(room, until)| (room, Opening { said: 0, until })).unzip();
         Self { wire, opening, stalled: None, _room: room }
     }
 
@@ -126,7 +126,10 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::Instant,
+    };
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -47,8 +47,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Answers items as they end. A server that is to stop reads no further, answers what it has, and says so: what has no
-    /// answer then was not begun.
+    /// Answers items as they end. A server that is to stop, or that meets what it cannot read, reads no further, answers what
+    /// it has, and then says so: what has no answer then was not begun.
     pub(super) fn answer(
         self,
         items: Streaming<v1::DeductStreamRequest>,
@@ -60,10 +60,19 @@ impl Desk {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             cut.store(true, Ordering::Relaxed);
         };
-        let end = async move { is_cut.load(Ordering::Relaxed).then(|| Err(status(&Error::Stopping))) };
-        let answers = items.take_until(stopped).map(move |item| {
+        let (unreadable, is_unreadable) = (Arc::new(OnceLock::new()), OnceLock::clone);
+        let found = Arc::clone(&unreadable);
+        let end = async move {
+            let stopping = || is_cut.load(Ordering::Relaxed).then(|| status(&Error::Stopping));
+            is_unreadable(&found).into_inner().map(named).or_else(stopping).map(Err)
+        };
+        let readable = items.take_until(stopped).scan(unreadable, |unreadable, item| {
+            let item = item.map_err(|status| unreadable.set(status)).ok();
+            future::ready(item)
+        });
+        let answers = readable.map(move |item| {
             let desk = self.clone();
-            async move { Ok(desk.item(item.map_err(named)?.deduct.unwrap_or_default()).await) }
+            async move { Ok(desk.item(item.deduct.unwrap_or_default()).await) }
         });
         let end = stream::once(end).filter_map(future::ready);
         Box::pin(answers.buffer_unordered(AT_A_TIME).chain(end))

@@ -28,7 +28,7 @@ use zbl_proto::{
 };
 use zbl_trace::{
     KeyValue,
-    names::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE},
+    names::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, OTHER_METHOD},
 };
 
 use super::{Handlers, status};
@@ -74,13 +74,13 @@ pub fn router(handlers: Handlers) -> Router {
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), limited))
-        // Outside of what refuses.
-        .route_layer(middleware::from_fn_with_state(handlers.clone(), traced))
         .route("/api/swimlane", get(swimlane))
         .route_layer(middleware::from_fn_with_state(handlers.clone(), authenticated))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
         .layer(middleware::from_fn_with_state(bound, own_host))
+        // Outside of all that refuses.
+        .route_layer(middleware::from_fn_with_state(handlers.clone(), traced))
         .with_state(handlers)
 }
 
@@ -117,8 +117,12 @@ async fn traced(
     request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    // The routes have let one of these through.
-    let method = if request.method() == Method::POST { "POST" } else { "GET" };
+    // Others are about to be refused; callers may invent as many as they like.
+    let method = match *request.method() {
+        Method::POST => "POST",
+        Method::GET => "GET",
+        _ => OTHER_METHOD,
+    };
     let call = Call::begin(&handlers.tracer, format!("{method} {}", route.as_str()), request.headers());
     let span = call.span().clone();
     span.set(|| [KeyValue::new(HTTP_REQUEST_METHOD, method), KeyValue::new(HTTP_ROUTE, route.as_str().to_owned())]);

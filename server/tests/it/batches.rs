@@ -195,7 +195,7 @@ async fn a_deadline_between_two_passes_of_a_batch_is_no_unknown_outcome() {
     let busy = Busy::committer(&bench).await;
     let gate = bench.gates.script(late.request_id, &[Point::Before(Phase::Read)]);
     let repeat = call(&bench, applied, batched());
-    let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_secs(2));
+    let (ledger, deadline) = (Arc::clone(&bench.ledger), tokio::time::Instant::now() + Duration::from_secs(6));
     let call = tokio::spawn(async move { ledger.apply_by(Some(deadline), late, Some(batched())).await });
     until("both are queued", async || bench.ledger.waiting() == 2).await;
     busy.release().await;

@@ -13,6 +13,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::Request;
+use tonic_types::StatusExt;
 use zbl_proto::v1::{DeductRequest, StreamTimelineRequest};
 
 use crate::{
@@ -67,6 +68,50 @@ async fn whoever_says_half_of_it_is_not_waited_for() {
     // What is no HTTP at all is not even waited for.
     closed(served.grpc, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
     is_served(&served).await;
+}
+
+/// Nor does one that says nothing keep a server from stopping.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_to_stop_waits_for_nobody_who_says_nothing() {
+    let database = Database::sqlite();
+    let mut served = Served::start(&database.url, &["--handshake-timeout=1h", "--shutdown-grace=1h"]).await;
+    let _silent = [TcpStream::connect(served.grpc).await.unwrap(), TcpStream::connect(served.http).await.unwrap()];
+    is_served(&served).await;
+    served.ask_to_stop();
+    timeout(PATIENCE, served.stopped()).await.expect("it waits for whoever says nothing");
+}
+
+/// Browsers let any page post plain text without asking first, and over TLS they reach the port of gRPC.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_foreign_page_can_send_is_no_call() {
+    let (served, _database) = serve(&[]).await;
+    let user_id = served.bench.account("10.00").await;
+    for (method, content_type) in [("POST", "text/plain"), ("POST", ""), ("GET", "application/grpc")] {
+        let answer = plain_call(served.grpc, method, content_type, user_id).await;
+        assert_eq!(answer, "MALFORMED_MESSAGE", "{method} {content_type}");
+    }
+    let answer = plain_call(served.grpc, "POST", "application/grpc+proto", user_id).await;
+    assert_eq!(answer, "", "a call of gRPC");
+    assert_eq!(served.bench.balance(user_id).await, crate::app::money("9.00"));
+}
+
+/// Deducts 1.00 by a request with this head; the reason of the error, if it is one.
+async fn plain_call(address: SocketAddr, method: &str, content_type: &str, user_id: i64) -> String {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let uri = format!("http://{address}/zbl.v1.AccountService/Deduct");
+    let request =
+        http::Request::builder().method(method).uri(uri).header("content-type", content_type).body(()).unwrap();
+    let (answer, mut body) = send.send_request(request, false).unwrap();
+    let message = prost::Message::encode_to_vec(&deduct(user_id, "1"));
+    let framed = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()][..], &message].concat();
+    body.send_data(framed.into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    let refused = tonic::Status::from_header_map(answer.headers()).filter(|status| status.code() != tonic::Code::Ok);
+    let mut body = answer.into_body();
+    while body.data().await.is_some() {}
+    refused.and_then(|status| Some(status.get_details_error_info()?.reason)).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]

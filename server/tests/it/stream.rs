@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -82,6 +82,30 @@ async fn answers_come_while_the_stream_is_open_and_a_stop_ends_it() {
     assert_eq!(end.get_details_error_info().unwrap().reason, Reason::ShuttingDown.as_str());
     assert!(answers.next().await.is_none());
     served.stopped().await;
+}
+
+/// What cannot be read ends the stream, whose error says that it had no effect: so what was begun before is answered first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_is_answered_before_the_stream_ends_for_what_cannot_be_read() {
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[]).await;
+    let user_id = served.bench.account("100.00").await;
+    let begun = Uuid::new_v4();
+    let gate = served.bench.gates.hold(begun, Phase::Commit);
+    let too_large = "x".repeat(100_000);
+    let items =
+        [(begun.to_string(), "1.00"), (Uuid::new_v4().to_string(), &too_large), (Uuid::new_v4().to_string(), "1.00")];
+    let items: Vec<_> = items.iter().map(|(id, amount)| item(user_id, amount, id)).collect();
+    let mut answers = served.account().deduct_stream(stream::iter(items)).await.unwrap().into_inner();
+    gate.arrived().await;
+    assert!(answers.next().now_or_never().is_none(), "the stream ended before what it had begun");
+    gate.release();
+    let first = answers.next().await.unwrap().unwrap();
+    assert_eq!((first.request_id.as_str(), outcome(&first)), (begun.to_string().as_str(), Ok(2)));
+    let end = answers.next().await.unwrap().unwrap_err();
+    assert_eq!(end.get_details_error_info().unwrap().reason, Reason::MessageTooLarge.as_str(), "{end:?}");
+    assert!(answers.next().await.is_none());
+    assert_eq!(served.bench.balance(user_id).await, money("99.00"), "what came behind it was not begun");
 }
 
 /// The stream's deadline is each item's: what has begun is unknown then, and what is queued had no effect.

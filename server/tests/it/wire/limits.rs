@@ -181,6 +181,27 @@ async fn only_so_many_may_watch() {
         .await;
 }
 
+/// Streams of health ask for no token; there are so many and no more, and health itself is told all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_strangers_may_watch_the_health() {
+    let (served, _database) = on_sqlite(&[]).await;
+    let mut watching = Vec::new();
+    let refused = loop {
+        match HealthClient::new(served.channel()).watch(HealthCheckRequest::default()).await {
+            Ok(stream) => watching.push(stream),
+            Err(status) => break status,
+        }
+        assert!(watching.len() <= 256, "no end of them");
+    };
+    assert_eq!((watching.len(), refused.code()), (256, Code::ResourceExhausted));
+    HealthClient::new(served.channel()).check(HealthCheckRequest::default()).await.unwrap();
+    watching.clear();
+    until("there is room again", async || {
+        HealthClient::new(served.channel()).watch(HealthCheckRequest::default()).await.is_ok()
+    })
+    .await;
+}
+
 /// A caller that sets no deadline, or one far off, does not wait for ever; nor does its change go on without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_goes_on_for_longer_than_the_server_allows() {
