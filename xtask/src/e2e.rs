@@ -30,7 +30,7 @@ use std::time::Duration;
 use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
     stage::{self, Stage},
-    test::ensure_servers,
+    test::{CURL, ensure_installed, ensure_servers},
 };
 use checks::Checks;
 
@@ -94,6 +94,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let parts = chosen(arguments)?;
     ensure_servers()?;
+    ensure_installed(&[CURL])?;
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let stage = Stage::new(Profile::Debug)?;
     let mut checks = Checks::default();

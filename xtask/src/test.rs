@@ -7,7 +7,7 @@ use test_support::{MYSQL_URL_VARIABLE, MariaDb, Redis};
 
 use crate::{
     apt,
-    command::{Failure, cargo, run as run_command, say},
+    command::{Failure, answers, cargo, run as run_command, say},
 };
 
 /// What the tests start beside the project's own programs.
@@ -22,6 +22,9 @@ const MARIADB: Foreign = Foreign { package: "mariadb-server", is_installed: Mari
 const REDIS: Foreign = Foreign { package: "redis-server", is_installed: Redis::is_installed };
 /// For a Redis whose clock is moved.
 const CLOCK: Foreign = Foreign { package: "faketime", is_installed: Redis::can_move_clock };
+
+/// For what is driven by curl alone, the end-to-end parts.
+pub(crate) const CURL: Foreign = Foreign { package: "curl", is_installed: || answers("curl", &["--version"]) };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut command = cargo(&["test", "--workspace"]);

@@ -38,7 +38,8 @@ pub struct AccountRpc {
 
 impl AccountRpc {
     /// The service over a ledger, with the timeline's streams served by `watch`.
-    pub const fn new(ledger: Arc<Ledger>, limits: Arc<Limits>, watch: Watch) -> Self {
+    pub fn new(ledger: Arc<Ledger>, limits: Arc<Limits>, watch: Watch) -> Self {
+        tally::begin();
         Self { ledger, limits, watch }
     }
 

@@ -5,6 +5,8 @@ use std::{collections::HashMap, sync::LazyLock, time::Instant};
 
 use metrics::{Counter, Histogram, counter, histogram};
 
+use zbl_proto::Reason;
+
 use super::status::reason;
 use crate::{
     account::Receipt,
@@ -22,8 +24,14 @@ struct Of {
     time: Histogram,
 }
 
+/// Outcomes that are waited for: told as none from the start, or the first of them would not be seen as one more.
+const RARE: [Reason; 3] = [Reason::Contended, Reason::OutcomeUnknown, Reason::Bug];
+
 impl Of {
     fn new(strategy: &'static str) -> Self {
+        for reason in RARE {
+            counter!("deduct_requests_total", "status" => reason.as_str(), "strategy" => strategy).increment(0);
+        }
         Self {
             ok: counter!("deduct_requests_total", "status" => "OK", "strategy" => strategy),
             attempts: counter!("deduct_attempts_total", "strategy" => strategy),
@@ -32,14 +40,19 @@ impl Of {
     }
 }
 
+static ALL: LazyLock<HashMap<&'static str, Of>> =
+    LazyLock::new(|| REGISTRY.iter().map(|row| row.name).chain([UNKNOWN]).map(|name| (name, Of::new(name))).collect());
+
+/// Begins to count, at nothing.
+pub(super) fn begin() {
+    LazyLock::force(&ALL);
+}
+
 /// Counts a deduction by `strategy` (`None`: one that does not exist), which began then.
 pub(super) async fn deduction(
     strategy: Option<&'static Row>,
     work: impl Future<Output = Result<Receipt, Error>>,
 ) -> Result<Receipt, Error> {
-    static ALL: LazyLock<HashMap<&'static str, Of>> = LazyLock::new(|| {
-        REGISTRY.iter().map(|row| row.name).chain([UNKNOWN]).map(|name| (name, Of::new(name))).collect()
-    });
     let strategy = strategy.map_or(UNKNOWN, |row| row.name);
     let began = Instant::now();
     let result = work.await;

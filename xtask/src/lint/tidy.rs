@@ -46,8 +46,22 @@ pub(crate) fn check() -> Result<(), Failure> {
         let text = fs::read_to_string(&file).map_err(|error| Failure::Failed(format!("reading {name}: {error}")))?;
         breaches.extend(breaches_of(&name, &text));
     }
+    breaches.extend(left_out_of_the_image(&root)?);
     breaches.iter().for_each(|breach| say(breach));
     if breaches.is_empty() { Ok(()) } else { Err(Failure::Failed(format!("tidy: {} breaches", breaches.len()))) }
+}
+
+/// Members of the workspace that `.dockerignore` keeps from the image's build, which then cannot even begin.
+fn left_out_of_the_image(root: &Path) -> Result<Vec<String>, Failure> {
+    let read = |name: &str| {
+        fs::read_to_string(root.join(name)).map_err(|error| Failure::Failed(format!("reading {name}: {error}")))
+    };
+    let (manifest, let_in) = (read("Cargo.toml")?, read(".dockerignore")?);
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")?.strip_suffix(']'));
+    let members = members.ok_or_else(|| Failure::Failed("Cargo.toml names no members in one line".into()))?;
+    let members = members.split(',').map(|member| member.trim().trim_matches('"'));
+    let left_out = members.filter(|member| !let_in.lines().any(|line| line.strip_prefix('!') == Some(*member)));
+    Ok(left_out.map(|member| format!(".dockerignore: let {member} in, it is a member of the workspace")).collect())
 }
 
 /// Every `.rs` file of the workspace's crates, in order of path.
