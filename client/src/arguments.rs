@@ -61,7 +61,8 @@ pub(crate) struct Arguments {
     /// Send spans of its own calls to this collector, by OTLP over gRPC, such as http://127.0.0.1:4317
     #[arg(long, value_name = "URL")]
     pub(crate) otlp_endpoint: Option<Endpoint>,
-    /// How many of its calls are recorded in traces, here and by the servers: from 0 (none) to 1 (all)
+    /// With --otlp-endpoint, how many of its calls are recorded in traces, here and by the servers: from 0 (none) to 1
+    /// (all)
     #[arg(long, value_name = "RATIO", default_value_t = Ratio::ALL)]
     pub(crate) trace_sample: Ratio,
     /// End after this many spans

@@ -45,7 +45,13 @@ impl Service<Request<Body>> for Calls {
         calling.0.context().write(request.headers_mut());
         let answer = self.channel.call(request);
         Box::pin(async move {
-            let answer = answer.await?;
+            let answer = match answer.await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    calling.end_with(Code::Unavailable);
+                    return Err(error);
+                }
+            };
             // A refusal is all head.
             if answer.headers().contains_key(Status::GRPC_STATUS) {
                 calling.end(answer.headers());
@@ -63,13 +69,17 @@ impl Calling {
     /// Ended, as these trailers say.
     fn end(&self, trailers: &HeaderMap) {
         let status = trailers.get(Status::GRPC_STATUS);
-        self.0.end_call(status.map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes())).into());
+        self.end_with(status.map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes())));
+    }
+
+    fn end_with(&self, code: Code) {
+        self.0.end_call(code.into());
     }
 }
 
 impl Drop for Calling {
     fn drop(&mut self) {
-        self.0.end_call(Code::Cancelled.into());
+        self.end_with(Code::Cancelled);
     }
 }
 
@@ -85,10 +95,14 @@ impl HttpBody for Answered {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.calling.end(trailers);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.calling.end(trailers);
+                }
+            }
+            Poll::Ready(Some(Err(status))) => self.calling.end_with(status.code()),
+            Poll::Ready(None) | Poll::Pending => {}
         }
         frame
     }

@@ -4,7 +4,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use http::HeaderValue;
-use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName};
+use rustls::{ClientConfig, Error, RootCertStore, crypto::ring, pki_types::ServerName};
 
 use crate::pem::{self, FileError};
 
@@ -122,15 +122,26 @@ fn config(roots: RootCertStore, identity: Option<Identity<'_>>) -> Result<Client
         .with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some(Identity { certificate, key }) => {
+        Some(identity @ Identity { certificate, key }) => {
             let chain = pem::certificates(certificate).map_err(CredentialsError::Certificate)?;
             let private = pem::private_key(key).map_err(CredentialsError::Key)?;
-            let mismatch = |error| CredentialsError::Key(FileError::new(key, &error));
-            builder.with_client_auth_cert(chain, private).map_err(mismatch)?
+            builder.with_client_auth_cert(chain, private).map_err(|error| unfit(identity, &error))?
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(config)
+}
+
+/// A certificate and a key that rustls does not take together.
+fn unfit(Identity { certificate, key }: Identity<'_>, error: &Error) -> CredentialsError {
+    let Error::InvalidCertificate(invalid) = error else { return CredentialsError::Key(FileError::new(key, error)) };
+    let cause = format!("{invalid:?}");
+    let problem = if cause.contains("UnsupportedCertVersion") {
+        "it is no X.509 v3 certificate; sign it again with extensions (openssl x509 -req ... -extfile FILE)".to_owned()
+    } else {
+        error.to_string()
+    };
+    CredentialsError::Certificate(FileError::new(certificate, &problem))
 }
 
 fn roots_of(path: &Path) -> Result<RootCertStore, CredentialsError> {

@@ -12,6 +12,7 @@ use tonic_types::StatusExt;
 use zbl_proto::{ERROR_DOMAIN, Effect, Reason};
 
 use crate::paint::printable;
+use crate::remedy::remedy;
 
 /// Why a call failed.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Error {
     metadata: BTreeMap<String, String>,
     retry_delay: Option<Duration>,
     effect: Effect,
+    /// What the two sides show or speak does not fit: nothing becomes of it until somebody changes that.
+    misfit: bool,
 }
 
 impl Error {
@@ -58,13 +61,14 @@ impl Error {
     }
 
     /// Whether the cause lies in the connection, the server's life or its backend's, so that the same call may succeed
-    /// later. Refusals and contention are answers, not outages.
+    /// later. Refusals and contention are answers, not outages, and a certificate is not accepted the second time either.
     pub fn is_transient(&self) -> bool {
         let Some(reason) = self.reason else {
-            return matches!(
+            let away = matches!(
                 self.code,
                 Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal
             );
+            return away && !self.misfit;
         };
         // Without a wildcard, so that whoever adds a reason decides.
         match reason {
@@ -122,26 +126,46 @@ impl Error {
 
     /// A connection that is lost or cannot be made; what its calls did is unknown.
     pub fn lost(why: impl fmt::Display) -> Self {
-        Self::from_status(&Status::unavailable(why.to_string()))
+        let why = why.to_string();
+        Self::from_status(&Status::unavailable(&why)).caused_by(&why)
     }
 
     pub(crate) fn from_status(status: &Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let reason = info.as_ref().and_then(|info| Reason::from_wire(&info.reason));
-        Self {
+        let error = Self {
             code: status.code(),
-            message: told(status),
+            message: status.message().to_owned(),
             reason,
             metadata: info.map(|info| info.metadata.into_iter().collect()).unwrap_or_default(),
             retry_delay: status.get_details_retry_info().and_then(|info| info.retry_delay),
             effect: reason.map_or(Effect::Unknown, Reason::effect),
+            misfit: false,
+        };
+        // Only what happened on this side has a source; what a server says is its own affair.
+        let root = iter::successors(std::error::Error::source(status), |error| (*error).source()).last();
+        match root {
+            Some(root) => error.caused_by(&root.to_string()),
+            None => error,
         }
+    }
+
+    /// The same with what lies at its root, as "transport error" alone says nothing, and with what helps against it.
+    fn caused_by(mut self, root: &str) -> Self {
+        if !self.message.contains(root) {
+            self.message = format!("{}: {root}", self.message);
+        }
+        if let Some(remedy) = remedy(root) {
+            self.message = format!("{}; {remedy}", self.message);
+            self.misfit = true;
+        }
+        self
     }
 
     /// The error of one item of a stream.
     pub(crate) fn of_item(code: Code, message: String, reason: Option<Reason>) -> Self {
         let effect = reason.map_or(Effect::Unknown, Reason::effect);
-        Self { code, message, reason, metadata: BTreeMap::new(), retry_delay: None, effect }
+        Self { code, message, reason, metadata: BTreeMap::new(), retry_delay: None, effect, misfit: false }
     }
 
     /// The same error after an earlier try of the same call ended with effect `before`.
@@ -150,16 +174,6 @@ impl Error {
             Effect::None => self,
             Effect::Unknown => Self { effect: Effect::Unknown, ..self },
         }
-    }
-}
-
-/// What a status says, and what lies at the root of it where the network does: "transport error" alone says nothing.
-fn told(status: &Status) -> String {
-    let message = status.message();
-    let root = iter::successors(std::error::Error::source(status), |error| (*error).source()).last();
-    match root.map(ToString::to_string) {
-        Some(root) if !message.contains(&root) => format!("{message}: {root}"),
-        _ => message.to_owned(),
     }
 }
 
@@ -226,6 +240,16 @@ mod tests {
         let error = Error::check_trailers(contended.headers()).unwrap_err();
         assert_eq!((error.reason(), error.effect()), (Some(Reason::Contended), Effect::None));
         assert!(Error::lost("cut").is_transient());
+    }
+
+    #[test]
+    fn what_helps_is_told_of_this_side_alone() {
+        let unknown = "invalid peer certificate: UnknownIssuer";
+        let ours = Error::lost(unknown);
+        assert!(ours.message().contains("give --ca-cert FILE") && !ours.is_transient(), "{ours}");
+        // The server's own trouble, such as with its database.
+        let theirs = Error::from_status(&Status::unavailable(unknown));
+        assert!(theirs.message() == unknown && theirs.is_transient(), "{theirs}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
 use clap::Args;
 
 use crate::{
-    AddressError, Client,
+    AddressError, Client, HttpPort,
     credentials::{Credentials, CredentialsError, Identity},
 };
 
@@ -91,6 +91,14 @@ impl ConnectionFlags {
     /// Outside a Tokio runtime.
     pub fn client(&self, address: &str) -> Result<Client, FlagsError> {
         Ok(Client::connect_lazy_with(address, &self.credentials()?)?)
+    }
+
+    /// A server's HTTP port at an address, with these credentials.
+    ///
+    /// # Errors
+    /// [`FlagsError`].
+    pub fn http_port(&self, address: &str) -> Result<HttpPort, FlagsError> {
+        Ok(HttpPort::at(address, &self.credentials()?)?)
     }
 }
 

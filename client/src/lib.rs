@@ -39,9 +39,11 @@ mod error;
 #[cfg(feature = "flags")]
 mod flags;
 mod hold;
+mod http_port;
 pub mod lanes;
 mod paint;
 pub mod pem;
+mod remedy;
 mod retry;
 mod timeline;
 #[cfg(feature = "timeline")]
@@ -57,6 +59,7 @@ pub use error::Error;
 #[cfg(feature = "flags")]
 pub use flags::{ConnectionFlags, FlagsError, Token};
 pub use hold::Hold;
+pub use http_port::HttpPort;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};
 pub use timeline::{Position, Start, Timeline, TimelineItem};

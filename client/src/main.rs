@@ -71,7 +71,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = arguments.output().map_err(Failure::Usage)?;
     let program = Program { name: "timeline", version: env!("CARGO_PKG_VERSION"), instance: process::id().to_string() };
     let traces = Traces::start(program, arguments.otlp_endpoint.as_ref(), arguments.trace_sample)?;
-    let mut intake = intake(&arguments, traces.tracer())?;
+    // A parent that nobody has is none: without an endpoint the servers decide.
+    let tracer = arguments.otlp_endpoint.is_some().then(|| traces.tracer());
+    let mut intake = intake(&arguments, tracer)?;
     let shown = show(&mut intake, output).await;
     intake.feed.stop().await;
     traces.stop().await;
@@ -91,11 +93,17 @@ async fn show(intake: &mut Intake, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn intake(arguments: &Arguments, tracer: &Tracer) -> Result<Intake, Failure> {
+fn intake(arguments: &Arguments, tracer: Option<&Tracer>) -> Result<Intake, Failure> {
     let feed = match &arguments.replay {
         Some(path) => Feed::replay(&Recording::open(path)?, arguments.user, arguments.speed)?,
         None => {
-            let client = |address: &String| Ok(arguments.connection.client(address)?.with_tracer(tracer.clone()));
+            let client = |address: &String| {
+                let client = arguments.connection.client(address)?;
+                Ok(match tracer {
+                    Some(tracer) => client.with_tracer(tracer.clone()),
+                    None => client,
+                })
+            };
             let clients = arguments.addr.iter().map(client).collect::<Result<Vec<_>, FlagsError>>()?;
             Feed::live(&clients, arguments.user, &arguments.beginning())
         }

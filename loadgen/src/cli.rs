@@ -19,7 +19,7 @@ use zbl_loadgen::expectation::Conclusion;
 use zbl_loadgen::lockdeath::LockDeathError;
 use zbl_loadgen::soak::SoakError;
 use zbl_loadgen::verdict::Verdict;
-use zbl_trace::{StartError, Tracer};
+use zbl_trace::{StartError, Tracer, Traces};
 
 /// How the program ends; the numbers are part of its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,12 +145,14 @@ const fn of_attack(error: &AttackError) -> Ending {
 /// Carries a command out, and has its traces sent.
 pub(crate) async fn run(cli: Cli) -> Result<Ending, Failure> {
     let traces = cli.traces.start()?;
-    let ended = carry_out(cli.command, traces.tracer()).await;
-    traces.stop().await;
+    let ended = carry_out(cli.command, traces.as_ref().map(Traces::tracer)).await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     ended
 }
 
-async fn carry_out(command: Command, tracer: &Tracer) -> Result<Ending, Failure> {
+async fn carry_out(command: Command, tracer: Option<&Tracer>) -> Result<Ending, Failure> {
     match command {
         Command::Attack(args) => runs::attack(args, tracer).await,
         Command::Compare(args) => runs::compare(args, tracer).await,
@@ -161,15 +163,20 @@ async fn carry_out(command: Command, tracer: &Tracer) -> Result<Ending, Failure>
     }
 }
 
-/// Clients whose calls begin traces.
-fn traced(clients: Vec<Client>, tracer: &Tracer) -> Vec<Client> {
+/// Clients whose calls begin traces, where there is somebody to send them to; a parent that nobody has is none.
+fn traced(clients: Vec<Client>, tracer: Option<&Tracer>) -> Vec<Client> {
+    let Some(tracer) = tracer else { return clients };
     clients.into_iter().map(|client| client.with_tracer(tracer.clone())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::Ending::{Aborted, AsExpected, Inconclusive, NotAsExpected, ThresholdFailed, Usage};
-    use super::Verdict;
+    use clap::Parser;
+    use zbl_client::Client;
+    use zbl_trace::Traces;
+
+    use super::{Cli, Verdict, traced};
 
     #[test]
     fn a_proven_loss_is_not_hidden_by_how_the_run_ended() {
@@ -180,6 +187,16 @@ mod tests {
         assert_eq!(NotAsExpected.and_also(Some(Verdict::Clean), Aborted), Aborted);
         assert_eq!(AsExpected.and_also(Some(Verdict::Lost), Aborted), Aborted);
         assert_eq!(AsExpected.and_also(None, Aborted), Aborted);
+    }
+
+    #[tokio::test]
+    async fn calls_begin_traces_where_there_is_somebody_to_send_them_to() {
+        for (flags, expected) in [(&[][..], false), (&["--otlp-endpoint", "http://127.0.0.1:1"], true)] {
+            let cli = Cli::try_parse_from(["loadgen", "attack"].iter().chain(flags)).unwrap();
+            let traces = cli.traces.start().unwrap();
+            let clients = traced(vec![Client::connect_lazy("a:1").unwrap()], traces.as_ref().map(Traces::tracer));
+            assert_eq!(clients[0].tracer().is_some(), expected, "{flags:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use futures::future::try_join_all;
 use tokio::sync::watch;
-use zbl_client::{Client, Guarantee, Money, Retry, Start, Strategy, Timeline, TimelineItem};
+use zbl_client::{Client, Guarantee, HttpPort, Money, Retry, Start, Strategy, Timeline, TimelineItem};
 use zbl_proto::v1::stream_timeline_response::Event;
 
 use crate::attack::{AttackError, Stop};
@@ -24,7 +24,7 @@ mod tests;
 mod text;
 
 use memory::Memory;
-pub use memory::{Metrics, MetricsError, Sample, Trend};
+pub use memory::{MetricsError, Sample, Trend};
 pub use result::{Limits, Soak, Watched};
 pub use text::text;
 
@@ -54,7 +54,7 @@ pub struct Plan {
     /// The servers; at least one.
     pub clients: Vec<Client>,
     /// Where the first of them serves `/metrics`.
-    pub metrics: Metrics,
+    pub metrics: HttpPort,
     /// The strategies; empty: every one that is available and promises never to overwrite.
     pub strategies: Vec<String>,
     /// Accounts of each work.
@@ -95,8 +95,7 @@ pub async fn run(plan: &Plan, progress: &watch::Sender<Progress>, stop: &Stop) -
     let listed = listed.map_err(|error| BenchError::Setup(AttackError::setup(first.address(), error)))?;
     let works = plan.works(&listed.all)?;
     // Before anything is done: nobody wants to hear after hours that nothing was seen.
-    let token = plan.clients.first().and_then(|client| client.authorization().cloned());
-    let mut memory = Memory::of(plan.metrics.clone(), token).await?;
+    let mut memory = Memory::of(plan.metrics.clone()).await?;
     let mut watched = Watched::default();
     let (began, others) = (SystemTime::now(), watch::Sender::default());
     let benches = works.iter().enumerate().map(|(number, work)| {

@@ -8,5 +8,8 @@ mod deduct_stream;
 mod scripted;
 mod service_config;
 mod timeline;
+mod tls;
+#[cfg(feature = "timeline")]
+mod traces;
 #[cfg(feature = "timeline")]
 mod watcher;

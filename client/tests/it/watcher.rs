@@ -78,6 +78,12 @@ async fn its_calls_begin_traces() {
     let [call] = collector.spans().try_into().unwrap();
     assert_eq!((call.service.as_str(), call.name.as_str()), ("timeline", "zbl.v1.AccountService/StreamTimeline"));
     assert_eq!(script.asked().parents, [format!("00-{}-{}-01", call.trace_id, call.span_id)]);
+    // With nobody to send them to, the server is told of none.
+    let script = Script::default().sessions([vec![Ok(span("a", 1))]]).lingering();
+    let client = script.serve().await;
+    let alone = timeline(&["--addr", client.address(), "--retained", "--limit", "1"]).await;
+    assert!(alone.status.success() && script.asked().timelines.len() == 1, "{alone:?}");
+    assert_eq!(script.asked().parents, [""; 0]);
     // Where nobody listens, it shows the same.
     let script = Script::default().sessions([vec![Ok(span("a", 1))]]).lingering();
     let client = script.serve().await;

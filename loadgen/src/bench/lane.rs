@@ -146,6 +146,9 @@ impl Lane {
                 Err(lost) => lost,
             };
             self.miss(&lost, Instant::now());
+            if !lost.is_transient() {
+                self.break_off();
+            }
             self.tell();
         }
         self.tell();

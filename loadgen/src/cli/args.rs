@@ -103,18 +103,19 @@ pub(crate) struct TraceArgs {
     /// Send spans of the calls to this collector, by OTLP over gRPC, such as http://127.0.0.1:4317
     #[arg(long, value_name = "URL", global = true)]
     otlp_endpoint: Option<Endpoint>,
-    /// How many of the calls are recorded in traces, here and by the servers: from 0 (none) to 1 (all). Recording costs:
-    /// what is measured with all of them is not what is measured with none
+    /// With --otlp-endpoint, how many of the calls are recorded in traces, here and by the servers: from 0 (none) to 1
+    /// (all). Recording costs: what is measured with all of them is not what is measured with none
     #[arg(long, value_name = "RATIO", global = true, default_value_t = Ratio::HUNDREDTH)]
     trace_sample: Ratio,
 }
 
 impl TraceArgs {
-    /// The traces of this process.
-    pub(crate) fn start(&self) -> Result<Traces, StartError> {
+    /// The traces of this process, where there is somebody to send them to.
+    pub(crate) fn start(&self) -> Result<Option<Traces>, StartError> {
+        let Some(endpoint) = &self.otlp_endpoint else { return Ok(None) };
         let instance = process::id().to_string();
         let program = Program { name: "loadgen", version: env!("CARGO_PKG_VERSION"), instance };
-        Traces::start(program, self.otlp_endpoint.as_ref(), self.trace_sample)
+        Traces::start(program, Some(endpoint), self.trace_sample).map(Some)
     }
 }
 

@@ -135,7 +135,7 @@ struct ResultArgs {
 /// The shares of a mix.
 type Mix = BTreeMap<Method, u32>;
 
-pub(crate) async fn bench(args: BenchArgs, tracer: &Tracer) -> Result<Ending, Failure> {
+pub(crate) async fn bench(args: BenchArgs, tracer: Option<&Tracer>) -> Result<Ending, Failure> {
     let plan = args.plan()?;
     let plan = Plan { clients: traced(plan.clients, tracer), ..plan };
     plan.check().map_err(bench::BenchError::from)?;

@@ -59,14 +59,19 @@ pub(crate) enum LockDeathFailure {
 }
 
 /// Plays every death and shows what it cost.
-pub(crate) async fn lockdeath(args: LockDeathArgs, tracer: &Tracer) -> Result<Ending, Failure> {
+pub(crate) async fn lockdeath(args: LockDeathArgs, tracer: Option<&Tracer>) -> Result<Ending, Failure> {
     if args.example {
         to_stdout(EXAMPLE)?;
         return Ok(Ending::AsExpected);
     }
     let plan = plan(&args)?;
-    let [holder, rival] = [plan.holder, plan.rival].map(|client| client.with_tracer(tracer.clone()));
-    let plan = Plan { holder, rival, ..plan };
+    let plan = match tracer {
+        Some(tracer) => {
+            let [holder, rival] = [plan.holder, plan.rival].map(|client| client.with_tracer(tracer.clone()));
+            Plan { holder, rival, ..plan }
+        }
+        None => plan,
+    };
     let json = Json::open(args.json.as_deref())?;
     let report = until_interrupted(async |stop| played(&plan, args.deaths.is_some(), &stop).await).await?;
     let (ending, notes) = judged(&report, args.expect.map(Expectation::from));

@@ -13,7 +13,7 @@ use super::{Ending, Failure, progress, traced};
 
 const STOPPING: &str = "\nstopping: calls in flight are finished and settled; Ctrl-C again ends at once\n";
 
-pub(crate) async fn attack(args: AttackArgs, tracer: &Tracer) -> Result<Ending, Failure> {
+pub(crate) async fn attack(args: AttackArgs, tracer: Option<&Tracer>) -> Result<Ending, Failure> {
     let plan = args.plan()?;
     let plan = Attack { clients: traced(plan.clients, tracer), ..plan };
     let json = Json::open(args.common.json.as_deref())?;
@@ -28,7 +28,7 @@ pub(crate) async fn attack(args: AttackArgs, tracer: &Tracer) -> Result<Ending, 
     Ok(ending(&report, conclusion))
 }
 
-pub(crate) async fn compare(args: CompareArgs, tracer: &Tracer) -> Result<Ending, Failure> {
+pub(crate) async fn compare(args: CompareArgs, tracer: Option<&Tracer>) -> Result<Ending, Failure> {
     let plan = args.common.plan()?;
     let plan = Attack { clients: traced(plan.clients, tracer), ..plan };
     let json = Json::open(args.common.json.as_deref())?;

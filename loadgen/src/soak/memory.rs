@@ -1,14 +1,13 @@
 //! What the server holds of its machine's memory, by its own `/metrics`, and whether that grows.
 
 use std::convert::Infallible;
-use std::str::FromStr;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use http::HeaderValue;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, interval_at, timeout};
+use zbl_client::{Connection, HttpPort};
 
 /// The name that Prometheus' client libraries use.
 const SERIES: &str = "process_resident_memory_bytes";
@@ -19,16 +18,31 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Far more than a page of metrics with closed lists of labels takes.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A host and port that serves `/metrics`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics(String);
-
 /// Why memory cannot be looked at.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address}/metrics tells no {SERIES}: {why}; name the server's HTTP port with --http-addr")]
+#[derive(Debug, thiserror::Error)]
+#[error("{address}/metrics tells no {SERIES}: {why}")]
 pub struct MetricsError {
     address: String,
-    why: String,
+    #[source]
+    why: Untold,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Untold {
+    #[error("{0}; name the server's HTTP port with --http-addr")]
+    Unreachable(zbl_client::Error),
+    #[error("{0}; name the server's HTTP port with --http-addr, with https:// where it speaks TLS")]
+    Cut(std::io::Error),
+    #[error("no answer within {TIMEOUT:?}")]
+    Late,
+    #[error("the server refuses (HTTP status 401); give one of its tokens with --token")]
+    Unauthorized,
+    #[error("HTTP status {0}; name the server's HTTP port with --http-addr")]
+    Status(String),
+    #[error("the answer is not HTTP; name the server's HTTP port with --http-addr, with https:// where it speaks TLS")]
+    NotHttp,
+    #[error("there is no such series; name the server's HTTP port with --http-addr")]
+    NoSeries,
 }
 
 /// What was held at a time.
@@ -57,54 +71,51 @@ pub struct Trend {
 
 /// Samples as they are taken.
 pub(super) struct Memory {
-    metrics: Metrics,
-    /// What the server's calls are shown.
-    token: Option<HeaderValue>,
+    port: HttpPort,
     began: Instant,
     samples: Vec<Sample>,
 }
 
-impl FromStr for Metrics {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-        match authority.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Self(authority.to_owned())),
-            _ => Err(format!("{text:?} is no address; give HOST:PORT")),
-        }
+/// Asks a server for its resident memory, in bytes.
+async fn resident_bytes(port: &HttpPort) -> Result<u64, Untold> {
+    let connection = port.dial().await.map_err(Untold::Unreachable)?;
+    let answer = exchange(port, connection).await.map_err(Untold::Cut)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(Untold::NotHttp)?;
+    let mut words = head.lines().next().unwrap_or_default().split(' ');
+    let is_http = words.next().is_some_and(|version| version.starts_with("HTTP/1."));
+    match words.next().filter(|_| is_http) {
+        Some("200") => {}
+        Some("401") => return Err(Untold::Unauthorized),
+        Some(status) => return Err(Untold::Status(status.to_owned())),
+        None => return Err(Untold::NotHttp),
     }
+    let value = body.lines().find_map(|line| line.strip_prefix(SERIES)?.trim().parse::<f64>().ok());
+    // Whole bytes, written as any number is.
+    value.map(|bytes| bytes as u64).ok_or(Untold::NoSeries)
 }
 
-impl Metrics {
-    async fn resident_bytes(&self, token: Option<&HeaderValue>) -> Result<u64, MetricsError> {
-        let failed = |why: String| MetricsError { address: self.0.clone(), why };
-        let text =
-            timeout(TIMEOUT, self.text(token)).await.map_err(|_| failed(format!("no answer within {TIMEOUT:?}")))?;
-        let text = text.map_err(|error| failed(error.to_string()))?;
-        let value = text.lines().find_map(|line| line.strip_prefix(SERIES)?.trim().parse::<f64>().ok());
-        // Whole bytes, written as any number is.
-        value.map(|bytes| bytes as u64).ok_or_else(|| failed("there is no such series".to_owned()))
+/// All of the answer. By HTTP/1.0 it comes in one piece, and ends with the connection.
+async fn exchange(port: &HttpPort, mut connection: Connection) -> std::io::Result<String> {
+    let mut request = format!("GET /metrics HTTP/1.0\r\nhost: {}\r\n", port.authority()).into_bytes();
+    if let Some(token) = port.authorization() {
+        request.extend([b"authorization: ", token.as_bytes(), b"\r\n"].concat());
     }
-
-    async fn text(&self, token: Option<&HeaderValue>) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(&self.0).await?;
-        let mut request = format!("GET /metrics HTTP/1.0\r\nhost: {}\r\n", self.0).into_bytes();
-        if let Some(token) = token {
-            request.extend([b"authorization: ", token.as_bytes(), b"\r\n"].concat());
-        }
-        request.extend(b"\r\n");
-        stream.write_all(&request).await?;
-        let mut text = String::new();
-        stream.take(MOST_BYTES).read_to_string(&mut text).await?;
-        Ok(text)
+    request.extend(b"\r\n");
+    connection.write_all(&request).await?;
+    connection.flush().await?;
+    let mut answer = Vec::new();
+    match connection.take(MOST_BYTES).read_to_end(&mut answer).await {
+        // Not every server ends TLS in order; it has said all that it had to.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof && !answer.is_empty() => {}
+        read => drop(read?),
     }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 impl Memory {
     /// Takes the first sample.
-    pub(super) async fn of(metrics: Metrics, token: Option<HeaderValue>) -> Result<Self, MetricsError> {
-        let mut memory = Self { metrics, token, began: Instant::now(), samples: Vec::new() };
+    pub(super) async fn of(port: HttpPort) -> Result<Self, MetricsError> {
+        let mut memory = Self { port, began: Instant::now(), samples: Vec::new() };
         memory.look().await?;
         Ok(memory)
     }
@@ -120,7 +131,8 @@ impl Memory {
     }
 
     async fn look(&mut self) -> Result<(), MetricsError> {
-        let bytes = self.metrics.resident_bytes(self.token.as_ref()).await?;
+        let told = timeout(TIMEOUT, resident_bytes(&self.port)).await.unwrap_or(Err(Untold::Late));
+        let bytes = told.map_err(|why| MetricsError { address: self.port.address().to_owned(), why })?;
         let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.samples.push(Sample { at_ms, bytes });
         Ok(())

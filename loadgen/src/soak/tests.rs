@@ -2,6 +2,10 @@
 
 use serde_json::{Value, json};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use zbl_client::Credentials;
+
 use super::memory::{Sample, Trend};
 use super::*;
 use crate::report::bench::{Bench, Window, sample};
@@ -90,12 +94,41 @@ fn results_follow_the_published_schema_and_the_text_tells_the_same() {
     }
 }
 
-#[test]
-fn an_address_of_metrics_is_a_host_and_a_port() {
-    for good in ["127.0.0.1:8080", "http://server:80/"] {
-        good.parse::<Metrics>().unwrap();
-    }
-    for bad in ["", ":80", "server", "http://server", "server:port"] {
-        assert!(bad.parse::<Metrics>().unwrap_err().contains("give HOST:PORT"), "{bad}");
+/// What comes of an answer to the question for memory, and the question.
+async fn looked(answer: &'static str) -> (Result<Vec<Sample>, String>, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let credentials = Credentials::default().with_token("s3cret").unwrap();
+    let port = HttpPort::at(&listener.local_addr().unwrap().to_string(), &credentials).unwrap();
+    let served = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut question = Vec::new();
+        while !question.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut question).await.unwrap(), 0);
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(question).unwrap()
+    };
+    let (memory, question) = tokio::join!(Memory::of(port), served);
+    (memory.map(Memory::into_samples).map_err(|error| error.to_string()), question)
+}
+
+#[tokio::test]
+async fn memory_is_read_from_the_metrics_and_a_refusal_is_told_as_one() {
+    let (memory, question) =
+        looked("HTTP/1.0 200 OK\r\nx: y\r\n\r\nother 1\nprocess_resident_memory_bytes 5e7\n").await;
+    assert_eq!(memory.unwrap()[0].bytes, 50 * MB);
+    assert!(question.starts_with("GET /metrics HTTP/1.0\r\n"), "{question}");
+    assert!(question.contains("\r\nauthorization: Bearer s3cret\r\n"), "{question}");
+    for (answer, told) in [
+        (
+            "HTTP/1.0 401 Unauthorized\r\n\r\nprocess_resident_memory_bytes 5e7\n",
+            "401); give one of its tokens with --token",
+        ),
+        ("HTTP/1.0 404 Not Found\r\n\r\n", "HTTP status 404; name the server's HTTP port with --http-addr"),
+        ("HTTP/1.0 200 OK\r\n\r\nother 1\n", "no such series"),
+        ("\x15\x03\x03", "not HTTP; name the server's HTTP port with --http-addr, with https://"),
+    ] {
+        let error = looked(answer).await.0.unwrap_err();
+        assert!(error.contains(told) && !error.contains("s3cret"), "{error}");
     }
 }

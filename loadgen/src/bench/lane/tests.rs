@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -298,6 +299,18 @@ async fn a_stop_is_heard_while_a_connection_is_made() {
     let never = || std::future::pending::<Result<Unary<DuplexStream>, Error>>();
     let (haul, _) = Load::closed(10, 100).run_on(never, stop).await;
     assert_eq!((haul.cut_short, began.elapsed().as_secs()), (true, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_not_trusted_is_asked_once() {
+    let dials = AtomicU32::new(0);
+    let refused = || {
+        dials.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(Err::<Unary<DuplexStream>, _>(Error::lost("invalid peer certificate: UnknownIssuer")))
+    };
+    let (_stopper, stop) = stop();
+    let (haul, _) = Load::closed(10, 100).run_on(refused, stop).await;
+    assert_eq!((haul.cut_short, dials.load(Ordering::Relaxed)), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]
