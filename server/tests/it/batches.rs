@@ -188,7 +188,7 @@ async fn a_deadline_tells_what_commits_from_what_does_not_whatever_the_strategy(
 async fn a_deadline_between_two_passes_of_a_batch_is_no_unknown_outcome() {
     let database = Database::sqlite();
     let bench = Bench::open(&database.url, &[]).await;
-    let user_id = bench.account("1000.00").await;
+    let user_id = account(&bench, 1, "1000.00").await;
     let (applied, late) = (deduction(user_id), deduction(user_id));
     bench.ledger.apply(applied, Some(batched())).await.unwrap();
 
