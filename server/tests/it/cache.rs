@@ -187,10 +187,11 @@ async fn a_batch_is_in_the_cache_as_a_whole() {
     }
 }
 
-/// How many scripts a Redis has run.
-fn scripts_run(redis: &Redis) -> u64 {
+/// How many times a balance was looked for in a Redis, by a command that the script for it runs once and that nothing runs in
+/// the background. (Scripts themselves are called twice where Redis does not know them yet.)
+fn looks(redis: &Redis) -> u64 {
     let statistics = redis.command(&["INFO", "commandstats"]).unwrap();
-    let line = statistics.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");
+    let line = statistics.lines().find(|line| line.starts_with("cmdstat_hmget:")).unwrap_or("calls=0,");
     line.split(['=', ',']).nth(1).unwrap().parse().unwrap()
 }
 
@@ -204,7 +205,7 @@ async fn many_who_miss_at_once_make_one_query() {
         let bench = instance(&database, &redis.url(), &[]).await;
         bench.has_filter().await;
         // Not the store's own count: what keeps the filter asks the database beside us.
-        let (queries, scripts) = (Arc::new(AtomicU64::new(0)), scripts_run(&redis));
+        let (queries, before) = (Arc::new(AtomicU64::new(0)), looks(&redis));
         let all_have_looked = Arc::new(Semaphore::new(0));
         let reads = (0..MANY).map(|_| {
             let (ledger, all_have_looked) = (Arc::clone(&bench.ledger), Arc::clone(&all_have_looked));
@@ -219,7 +220,7 @@ async fn many_who_miss_at_once_make_one_query() {
             })
         });
         let reads: Vec<_> = reads.collect();
-        until("all have looked", async || scripts_run(&redis) >= scripts + MANY).await;
+        until("all have looked", async || looks(&redis) >= before + MANY).await;
         all_have_looked.add_permits(1);
         let state = bench.stored(user_id).await;
         for read in reads {

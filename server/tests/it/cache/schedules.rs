@@ -7,7 +7,7 @@ use test_support::Redis;
 use tokio::sync::{Notify, Semaphore};
 use zbl_server::cache::{Freshness, Served};
 
-use super::{instance, relay::Relay, scripts_run, writer};
+use super::{instance, looks, relay::Relay, writer};
 use crate::app::{Bench, Database, PATIENCE, WITHOUT_REDIS, deduction};
 
 pub fn script(text: &str) -> Script {
@@ -158,10 +158,10 @@ async fn nobody_shares_a_query_that_was_too_early_for_what_was_announced() {
     relay.hold_calls(&script(PUBLISH));
     relay.holds_more_than(held).await;
     let acknowledged = writing.await.unwrap();
-    let before = scripts_run(&redis);
+    let before = looks(&redis);
     let ledger = Arc::clone(&bench.ledger);
     let late = tokio::spawn(async move { ledger.balance(user_id, Freshness::Cached).await });
-    crate::app::until("it has looked, and shares", async || scripts_run(&redis) > before).await;
+    crate::app::until("it has looked, and shares", async || looks(&redis) > before).await;
     go_on.add_permits(1);
     early.await.unwrap().unwrap();
     assert_eq!(late.await.unwrap().unwrap().0.unwrap().version, acknowledged);
