@@ -79,7 +79,7 @@ const LOCKDEATH_EXAMPLES: &str = "\
 Examples:
   A file of deaths to begin with
     loadgen lockdeath --example > deaths.toml
-  What its deaths cost, on two servers that were started with --lease 1s
+  What its deaths cost, on two servers that were started with --lease 1s --breaker-least 1000000
     loadgen lockdeath --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --lease 1s --deaths deaths.toml
   Break something by hand
     loadgen lockdeath --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --lease 1s --strategy redis_lock";

@@ -150,7 +150,8 @@ where
                 let attempt = arrived.map_err(|error| format!("the rival was let go: {error}"))?;
                 Rival::Stood { after: broken.elapsed(), attempt }
             }
-            end = rival.call.ended() => Rival::ended(broken.elapsed(), end),
+            end = rival.call.ended() => Rival::ended(broken.elapsed(), end)
+                .map_err(|reason| format!("{}: {reason}", self.stage.rival.address()))?,
             () = sleep_until(kept_out) => Rival::KeptOut { after: broken.elapsed() },
         };
         let taken = match came {

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use zbl_client::{Error, Guarantee, Money, Phase, Receipt};
 
 use super::play::{AMOUNT, OPENING};
+use super::stage::kept_off;
 use super::story::Facts;
 use super::{Death, Plan, phase_name};
 use crate::report::{Pair, aligned, decimal, pair, plain, promise};
@@ -138,11 +139,13 @@ pub enum Rival {
 }
 
 impl Rival {
-    pub(super) fn ended(after: Duration, end: Result<Receipt, Error>) -> Self {
-        match end {
-            Ok(_) => Self::Ended { after },
-            Err(error) => Self::TurnedAway { after, error: error.to_string() },
-        }
+    /// # Errors
+    /// Its server's breaker kept it off the lock: that says nothing of the lock.
+    pub(super) fn ended(after: Duration, end: Result<Receipt, Error>) -> Result<Self, String> {
+        end.map_or_else(
+            |error| kept_off(&error).map_or_else(|| Ok(Self::TurnedAway { after, error: error.to_string() }), Err),
+            |_| Ok(Self::Ended { after }),
+        )
     }
 
     const fn name(&self) -> &'static str {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
-use zbl_client::{Change, Client, Money};
+use zbl_client::{Change, Client, Error, Money, Reason};
 
 use super::Seconds;
 use crate::attack::{BRIEF, patiently};
@@ -45,7 +45,9 @@ impl Stage {
     /// Returns when both servers deduct from one account by a strategy.
     pub(super) async fn ready(&self, strategy: &str) -> Result<(), String> {
         let until = Instant::now() + READY_MOST;
-        let told = |client: &Client, error| format!("{}: {error}", client.address());
+        let told = |client: &Client, error: Error| {
+            format!("{}: {}", client.address(), kept_off(&error).unwrap_or_else(|| error.to_string()))
+        };
         let open = |client: Client| async move { client.open_account(None, OPENING).await };
         let opened = patiently(slice::from_ref(&self.holder), until, open).await;
         let user_id = opened.map_err(|error| told(&self.holder, error))?.user_id;
@@ -59,4 +61,11 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// An error that tells of the scenes before this one, with what to do about it: whoever keeps breaking Redis opens the
+/// breaker of a server that asks it, and a rival kept off by that says nothing of the lock.
+pub(super) fn kept_off(error: &Error) -> Option<String> {
+    let remedy = "start both servers with --breaker-least 1000000, or their breakers stop what should be seen";
+    (error.reason() == Some(Reason::CircuitOpen)).then(|| format!("{error}; {remedy}"))
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
-use zbl_client::{Client, Guarantee, Money, Phase};
+use uuid::Uuid;
+use zbl_client::{Change, Client, Guarantee, Money, Phase, Reason};
 
 use super::*;
 use crate::attack::stop;
@@ -104,6 +105,23 @@ async fn a_stage_that_does_not_work_ends_the_run() {
     assert_eq!((report.cells.len(), report.cells[0].places.len()), (1, 1));
     assert!(!report.is_complete());
     valid(&report);
+}
+
+#[tokio::test]
+async fn a_rival_kept_off_by_a_breaker_is_no_zero() {
+    for (reason, is_of_the_lock) in [(Reason::CircuitOpen, false), (Reason::BackendDown, true)] {
+        let fake = Fake::new([Fault::TurnedAway(reason)]);
+        let change = Change {
+            user_id: 1,
+            amount: Money::from_minor(1),
+            request_id: Uuid::new_v4(),
+            strategy: "fake".to_owned(),
+        };
+        let end = fake.serve().await.with_retry(zbl_client::Retry::NEVER).deduct(&change).await;
+        let came = Rival::ended(Duration::ZERO, end);
+        assert_eq!(matches!(came, Ok(Rival::TurnedAway { .. })), is_of_the_lock, "{came:?}");
+        assert_eq!(came.is_err_and(|error| error.contains("--breaker-least")), !is_of_the_lock);
+    }
 }
 
 #[tokio::test]

@@ -107,8 +107,11 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let replica = replica_of(&nodes[0])?;
     let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
     let database = fresh_database()?;
-    let settings =
-        ["--redis-url", &urls[0], "--redlock-urls", &urls.join(","), "--lease", LEASE, "--lease-wait", "20s"];
+    let majority_of = urls.join(",");
+    let mut settings = vec!["--redis-url", &urls[0], "--redlock-urls", &majority_of];
+    settings.extend(["--lease", LEASE, "--lease-wait", "20s"]);
+    // What is to be seen is the lock, not the breaker before it.
+    settings.extend(["--breaker-least", "1000000"]);
     let holder = Server::start_with(stage, &database, &settings)?;
     let rival = Server::start_with(stage, &database, &settings)?;
     let scenery = Scenery { holder: &holder, rival: &rival, nodes, replica };
