@@ -32,8 +32,9 @@ async fn serve(words: &[&str]) -> (Served, Database) {
 
 /// Says these words and waits until the server closes the connection; what it answered, and when that was.
 async fn closed(address: SocketAddr, words: &[u8]) -> (Vec<u8>, Duration) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    // Before the server can have begun to count.
     let began = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(words).await.unwrap();
     let mut answer = Vec::new();
     // A reset ends it as well.
