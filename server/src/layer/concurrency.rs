@@ -2,15 +2,10 @@
 //! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`). Those of health and reflection, which
 //! whoever reaches the port may open, have room of their own until they end.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use tonic::{Status, body::Body};
 
 use super::{Surround, method};
@@ -50,31 +45,14 @@ impl Surround for Concurrency {
 
     fn after(taken: Taken, answer: Response<Body>) -> Response<Body> {
         match taken {
-            Taken::UntilEnded(room) => answer.map(|body| Body::new(Roomy { body, _room: room })),
+            Taken::UntilEnded(room) => answer.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    // It goes with the body.
+                    let _held = &room;
+                    frame
+                }))
+            }),
             Taken::Nothing | Taken::UntilAnswered(_) => answer,
         }
-    }
-}
-
-/// The body of an answer that takes up room.
-struct Roomy {
-    body: Body,
-    _room: Room,
-}
-
-impl HttpBody for Roomy {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,14 +1,9 @@
 //! Counts every call and times it, from its head to the last of its answer; there its span ends too.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::time::Instant;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use tonic::{Code, Status, body::Body};
 use zbl_trace::Span;
 
@@ -36,7 +31,17 @@ impl Surround for Measure {
             handling.end(answer.headers());
             return answer;
         }
-        answer.map(|body| Body::new(Measured { body, handling: Some(handling) }))
+        let mut handling = Some(handling);
+        answer.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(handling) = handling.take()
+                {
+                    handling.end(trailers);
+                }
+                frame
+            }))
+        })
     }
 }
 
@@ -68,35 +73,5 @@ impl Drop for Handling {
         if let Some(span) = &self.span {
             span.end_call(self.code.into());
         }
-    }
-}
-
-/// The body of an answer, whose trailers say how the call ended.
-struct Measured {
-    body: Body,
-    handling: Option<Handling>,
-}
-
-impl HttpBody for Measured {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-            && let Some(handling) = self.handling.take()
-        {
-            handling.end(trailers);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -60,11 +60,11 @@ impl Desk {
             let _ = stopping.wait_for(|stopping| *stopping).await;
             cut.store(true, Ordering::Relaxed);
         };
-        let (unreadable, is_unreadable) = (Arc::new(OnceLock::new()), OnceLock::clone);
+        let unreadable = Arc::<OnceLock<Status>>::default();
         let found = Arc::clone(&unreadable);
         let end = async move {
             let stopping = || is_cut.load(Ordering::Relaxed).then(|| status(&Error::Stopping));
-            is_unreadable(&found).into_inner().map(named).or_else(stopping).map(Err)
+            found.get().cloned().map(named).or_else(stopping).map(Err)
         };
         let readable = items.take_until(stopped).scan(unreadable, |unreadable, item| {
             let item = item.map_err(|status| unreadable.set(status)).ok();
