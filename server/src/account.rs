@@ -19,6 +19,11 @@ pub struct State {
     pub version: i64,
 }
 
+impl State {
+    /// Before the first event: there is no account yet.
+    pub const NONE: Self = Self { balance: Money::ZERO, version: 0 };
+}
+
 /// What kind of change a journal entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {

@@ -17,6 +17,7 @@ pub mod error;
 pub mod explore;
 pub mod gate;
 pub mod healthcheck;
+pub mod history;
 pub mod http;
 mod layer;
 pub mod ledger;

@@ -209,6 +209,12 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// Where the account stood when that was last noted; before its first event where it never was.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn snapshot(&self, user_id: i64) -> Result<State>;
+
     /// At most `limit` accounts whose ids come after one, in order, without a lock.
     ///
     /// # Errors
@@ -340,6 +346,9 @@ pub trait Transaction: Send {
 
     /// Appends to the journal.
     async fn append(&mut self, entry: &NewEntry) -> Result<()>;
+
+    /// Notes where the account stands at a version, from which its journal can be folded.
+    async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()>;
 
     /// What can be believed of the filter of accounts. It stays so until the transaction ends (S).
     async fn filter(&mut self) -> Result<Filter>;

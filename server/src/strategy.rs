@@ -9,6 +9,7 @@ mod atomic;
 mod atomic_three_trips;
 mod batched;
 mod claim;
+mod event_sourced;
 mod lease;
 mod mutex;
 mod none;
@@ -217,6 +218,7 @@ pub const REGISTRY: &[Row] = &[
     atomic_three_trips::ROW,
     serializable::ROW,
     batched::ROW,
+    event_sourced::ROW,
     redis_lock::ROW,
     redlock::ROW,
     redis_lock_fenced::ROW,

@@ -139,6 +139,10 @@ impl Store for Announced {
         self.inner.entries(user_id, after_version, limit).await
     }
 
+    async fn snapshot(&self, user_id: i64) -> Result<State> {
+        self.inner.snapshot(user_id).await
+    }
+
     async fn keyspace(&self) -> Result<String> {
         self.inner.keyspace().await
     }
@@ -281,6 +285,10 @@ impl Transaction for AnnouncedTransaction {
         self.inner.append(entry).await?;
         self.note(entry);
         Ok(())
+    }
+
+    async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {
+        self.inner.keep_snapshot(user_id, state).await
     }
 
     async fn filter(&mut self) -> Result<Filter> {

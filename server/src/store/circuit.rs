@@ -98,6 +98,10 @@ impl Store for Circuit {
         self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
     }
 
+    async fn snapshot(&self, user_id: i64) -> Result<State> {
+        self.asked(self.inner.snapshot(user_id)).await
+    }
+
     async fn keyspace(&self) -> Result<String> {
         self.asked(move |store| async move { store.keyspace().await }).await
     }
@@ -299,6 +303,10 @@ impl Transaction for CircuitTransaction {
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         statement!(self, append(entry))
+    }
+
+    async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {
+        statement!(self, keep_snapshot(user_id, state))
     }
 
     async fn filter(&mut self) -> Result<Filter> {

@@ -204,6 +204,12 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
+    async fn snapshot(&self, user_id: i64) -> Result<State> {
+        let mut lease = self.pool.lease(None).await?;
+        let row = self.wire.answered(statements::newest_snapshot(user_id).first(lease.connection()?)).await.optional();
+        Ok(self.ended(lease, row)?.map_or(State::NONE, statements::state))
+    }
+
     async fn keyspace(&self) -> Result<String> {
         let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::keyspace().first(lease.connection()?)).await;

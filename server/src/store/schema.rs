@@ -118,6 +118,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    use diesel::sql_types::{BigInt, Timestamp};
+    use super::MinorUnits;
+
+    snapshots (user_id, version) {
+        user_id -> BigInt,
+        version -> BigInt,
+        balance -> MinorUnits,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     use diesel::sql_types::{BigInt, SmallInt, Text};
 
     account_filter (id) {

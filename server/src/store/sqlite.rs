@@ -172,6 +172,11 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
+    async fn snapshot(&self, user_id: i64) -> Result<State> {
+        let row = self.reading(move |c| statements::newest_snapshot(user_id).first(c).optional()).await?;
+        Ok(row.map_or(State::NONE, statements::state))
+    }
+
     async fn keyspace(&self) -> Result<String> {
         self.reading(|c| statements::keyspace().first(c)).await
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     OVERTAKEN_LIMIT, Overtaken,
-    schema::{Stored, account_filter, accounts, entries},
+    schema::{Stored, account_filter, accounts, entries, snapshots},
 };
 use crate::account::{Entry, EntryKind, Money, NewEntry, State};
 
@@ -153,7 +153,18 @@ macro_rules! move_filter {
     };
 }
 
-pub(super) use {add_within, append, claim, move_filter, write, write_if_fence, write_if_version, write_on};
+/// Keeps where an account stands at a version.
+macro_rules! keep_snapshot {
+    ($user_id:expr, $state:expr) => {
+        Kept(diesel::insert_into(snapshots::table).values((
+            snapshots::user_id.eq($user_id),
+            snapshots::version.eq($state.version),
+            snapshots::balance.eq(Stored($state.balance)),
+        )))
+    };
+}
+
+pub(super) use {add_within, append, claim, keep_snapshot, move_filter, write, write_if_fence, write_if_version, write_on};
 
 /// The id of the only row there is of the filter.
 pub(super) const FILTER_ROW: i16 = 1;
@@ -196,6 +207,17 @@ pub(super) fn overtaken(user_id: i64, version_read: i64) -> _ {
             (entries::request_id, entries::version, entries::delta, entries::balance_after, entries::version_before)
                 .nullable(),
         ))
+}
+
+/// The newest snapshot of an account.
+#[auto_type]
+pub(super) fn newest_snapshot(user_id: i64) -> _ {
+    let one: i64 = 1;
+    snapshots::table
+        .filter(snapshots::user_id.eq(user_id))
+        .order(snapshots::version.desc())
+        .select((snapshots::balance, snapshots::version))
+        .limit(one)
 }
 
 /// The entry journaled under a request id.

@@ -22,7 +22,7 @@ use crate::{
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
         meter::LockedSince,
-        schema::{Exact, Plus, Stored, account_filter, accounts, entries},
+        schema::{Exact, Plus, Stored, account_filter, accounts, entries, snapshots},
         statements::{self, Kept},
     },
 };
@@ -243,6 +243,13 @@ impl Transaction for MysqlTransaction {
         let wire = Arc::clone(&self.wire);
         let c = self.connection().await?;
         let done = wire.answered(statements::append!(entry).execute(c)).await;
+        done.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let done = wire.answered(statements::keep_snapshot!(user_id, state).execute(c)).await;
         done.map(drop).map_err(|error| self.failed(&error))
     }
 

@@ -24,7 +24,7 @@ use crate::{
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Matched, Result, RowLock, Transaction,
         meter::{LockedSince, Meter},
-        schema::{Exact, Plus, Stored, account_filter, accounts, entries},
+        schema::{Exact, Plus, Stored, account_filter, accounts, entries, snapshots},
         statements::{self, Kept},
     },
     waiting::{Waiting, counted},
@@ -245,6 +245,10 @@ impl Transaction for SqliteTransaction {
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         let entry = *entry;
         self.run(move |c| statements::append!(&entry).execute(c)).await.map(drop)
+    }
+
+    async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {
+        self.run(move |c| statements::keep_snapshot!(user_id, state).execute(c)).await.map(drop)
     }
 
     async fn filter(&mut self) -> Result<Filter> {

@@ -1,0 +1,119 @@
+//! `event_sourced`: the journal alone is the truth. Decide on what its events fold to, and append the next one at the
+//! expected version; the row of the account is a projection of the stream, brought up to date in the same transaction.
+//!
+//! ```text
+//!   A: snapshot 100@100, events 101…@103 ─ append 104 ─ project 104 ─ commit, and every hundredth time a snapshot
+//!   B:      the same, folded to @103 ──── append 104: waits, then the key is taken ─ again: fold to @104 ─ append 105
+//! ```
+//!
+//! It prevents every lost update, with any number of servers: the primary key of the journal lets one event have a
+//! version. Beside strategies that lock the account's row first it can meet them in a deadlock (it appends before it
+//! touches that row); the database then ends one of the two, which is tried anew. A hot account wastes work as with
+//! `optimistic`, and each attempt costs a fold as well: of [`SNAPSHOT_EVERY`] events at most, as long as it alone writes,
+//! else of what was written since its last turn.
+//! Source: Greg Young, "CQRS Documents", 2010 (event store with expected version, rolling snapshots).
+
+use async_trait::async_trait;
+
+use super::{Conflict, Failure, Guarantee, Held, Operation, Row, Strategy, operation::Written};
+use crate::{
+    account::{Money, Receipt, State},
+    history::Fold,
+    store::{Error, Isolation, Matched, Transaction},
+    timeline::Phase,
+};
+
+/// This strategy's row of the registry.
+pub(super) const ROW: Row = Row {
+    name: "event_sourced",
+    guarantee: Guarantee::Always,
+    conflict: Conflict::Retries,
+    summary: "folds the journal from its last snapshot and appends at the expected version; the balance is a projection",
+    build: |_| Ok(Box::new(EventSourced)),
+};
+
+/// How far apart snapshots are: folding as many events costs about as much as a round trip.
+const SNAPSHOT_EVERY: i64 = 100;
+
+/// Events read at a time.
+const PAGE: i64 = 1000;
+
+/// The most events folded in one attempt. Where others have written more since the last snapshot, one is kept there and the
+/// attempt made anew, so that no attempt works for long for nothing.
+const FOLDED_MOST: i64 = 10 * PAGE;
+
+struct EventSourced;
+
+#[async_trait]
+impl Strategy for EventSourced {
+    async fn attempt(&self, operation: &Operation, _: &dyn Held) -> Result<Receipt, Failure> {
+        let seen = operation.phase(Phase::Read, folded(operation)).await?;
+        let mut transaction = operation.transaction(Isolation::ReadCommitted);
+        let written = compute_and_append(operation, &mut *transaction, seen).await;
+        match operation.finish(transaction, written).await {
+            // Two keys can be taken: that of the version, and that of the request where it was applied before.
+            Err(Failure::Store(Error::Duplicate(_))) if !is_journaled(operation).await? => {
+                Err(Failure::Overtaken("another event has taken the version"))
+            }
+            ended => ended,
+        }
+    }
+}
+
+/// Whether the request was applied before, as far as one can see without a lock.
+async fn is_journaled(operation: &Operation) -> Result<bool, Failure> {
+    let change = &operation.change;
+    Ok(operation.bench().store.find(change.user_id, change.request_id).await?.is_some())
+}
+
+/// What the account's events come to.
+async fn folded(operation: &Operation) -> Result<State, Failure> {
+    let (store, user_id) = (&operation.bench().store, operation.change.user_id);
+    let from = store.snapshot(user_id).await?;
+    let mut fold = Fold::from(from);
+    loop {
+        let events = store.entries(user_id, fold.state().version, PAGE).await?;
+        for event in &events {
+            fold.and(event).map_err(|broken| Error::Unexpected(format!("journal of account {user_id}: {broken}")))?;
+        }
+        let state = fold.state();
+        if (events.len() as i64) < PAGE {
+            return operation.existing((state.version > 0).then_some(state));
+        }
+        if state.version - from.version >= FOLDED_MOST {
+            let mut transaction = operation.transaction(Isolation::ReadCommitted);
+            transaction.keep_snapshot(user_id, state).await?;
+            transaction.commit().await.map_err(|error| Error::Lost(error.to_string()))?;
+            return Err(Failure::Overtaken("there were more events than are folded at once"));
+        }
+    }
+}
+
+async fn compute_and_append(
+    operation: &Operation,
+    transaction: &mut dyn Transaction,
+    seen: State,
+) -> Result<Written, Failure> {
+    let balance = operation.compute(seen).await?;
+    operation.phase(Phase::Write, append_and_project(operation, transaction, seen.version, balance)).await
+}
+
+async fn append_and_project(
+    operation: &Operation,
+    transaction: &mut dyn Transaction,
+    version: i64,
+    balance: Money,
+) -> Result<Written, Failure> {
+    let user_id = operation.change.user_id;
+    // Whoever has appended at this version and not committed yet is waited for (X on the new key).
+    let written = operation.journal(transaction, version, balance).await?;
+    match transaction.write_if_version(user_id, balance, version).await? {
+        Matched::Yes => {}
+        Matched::No => return Err(Failure::Overtaken("the projection is ahead of the events that were read")),
+    }
+    let left = State { balance, version: version + 1 };
+    if left.version % SNAPSHOT_EVERY == 0 {
+        transaction.keep_snapshot(user_id, left).await?;
+    }
+    Ok(written)
+}
