@@ -164,7 +164,9 @@ macro_rules! keep_snapshot {
     };
 }
 
-pub(super) use {add_within, append, claim, keep_snapshot, move_filter, write, write_if_fence, write_if_version, write_on};
+pub(super) use {
+    add_within, append, claim, keep_snapshot, move_filter, write, write_if_fence, write_if_version, write_on,
+};
 
 /// The id of the only row there is of the filter.
 pub(super) const FILTER_ROW: i16 = 1;

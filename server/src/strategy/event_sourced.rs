@@ -51,9 +51,8 @@ impl Strategy for EventSourced {
         let mut transaction = operation.transaction(Isolation::ReadCommitted);
         let written = compute_and_append(operation, &mut *transaction, seen).await;
         match operation.finish(transaction, written).await {
-            // Two keys can be taken: that of the version, and that of the request where it was applied before.
-            Err(Failure::Store(Error::Duplicate(_))) if !is_journaled(operation).await? => {
-                Err(Failure::Overtaken("another event has taken the version"))
+            Err(Failure::Overtaken(why)) if is_journaled(operation).await? => {
+                Err(Failure::Store(Error::Duplicate(why.to_owned())))
             }
             ended => ended,
         }
@@ -105,8 +104,14 @@ async fn append_and_project(
     balance: Money,
 ) -> Result<Written, Failure> {
     let user_id = operation.change.user_id;
-    // Whoever has appended at this version and not committed yet is waited for (X on the new key).
-    let written = operation.journal(transaction, version, balance).await?;
+    // Whoever has appended at this version and not committed yet is waited for (X on the new key). It can also be the
+    // request's own key that is taken: that is looked at when this transaction has ended.
+    let written = operation.journal(transaction, version, balance).await.map_err(|failure| match failure {
+        Failure::Store(Error::Duplicate(_)) => {
+            Failure::Overtaken("the version, or the request, is in the journal already")
+        }
+        failure => failure,
+    })?;
     match transaction.write_if_version(user_id, balance, version).await? {
         Matched::Yes => {}
         Matched::No => return Err(Failure::Overtaken("the projection is ahead of the events that were read")),
