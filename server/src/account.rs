@@ -37,11 +37,13 @@ pub enum EntryKind {
     Reset,
     /// A request id was barred from ever taking effect; the delta is zero.
     Void,
+    /// The balance was set to what the journal comes to, after updates had been lost.
+    Repair,
 }
 
 impl EntryKind {
     /// Every kind, for reading names back.
-    const ALL: [Self; 5] = [Self::Open, Self::Deduct, Self::Deposit, Self::Reset, Self::Void];
+    const ALL: [Self; 6] = [Self::Open, Self::Deduct, Self::Deposit, Self::Reset, Self::Void, Self::Repair];
 
     /// The name the journal stores.
     pub const fn name(self) -> &'static str {
@@ -51,7 +53,14 @@ impl EntryKind {
             Self::Deposit => "DEPOSIT",
             Self::Reset => "RESET",
             Self::Void => "VOID",
+            Self::Repair => "REPAIR",
         }
+    }
+
+    /// Whether it sets the balance whatever came before: what was lost until then is settled, and a sum over the journal
+    /// begins with what it left behind.
+    pub const fn begins_anew(self) -> bool {
+        matches!(self, Self::Open | Self::Reset | Self::Repair)
     }
 
     /// The kind with that stored name.
@@ -214,7 +223,7 @@ pub struct Entry {
     pub balance_after: Money,
     /// The version its operation had read: its parent in the history tree.
     pub version_before: i64,
-    /// The strategy that wrote it; empty for OPEN, RESET and VOID.
+    /// The strategy that wrote it; empty for OPEN, RESET, VOID and REPAIR.
     pub strategy: String,
     /// When, by the database's clock, UTC.
     pub created_at: NaiveDateTime,
@@ -244,7 +253,7 @@ pub struct NewEntry {
     pub balance_after: Money,
     /// The version that was read.
     pub version_before: i64,
-    /// The strategy; empty for OPEN, RESET and VOID.
+    /// The strategy; empty for OPEN, RESET, VOID and REPAIR.
     pub strategy: &'static str,
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use crate::account::{Entry, EntryKind, Money, State};
+use crate::account::{Entry, Money, State};
 
 /// Why a stream cannot be folded: the database holds something that no operation of ours writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +54,7 @@ impl Fold {
             return Err(Broken::Gap { missing: self.state.version + 1 });
         }
         // A parent older than where the fold began cannot be looked at. Its child says what was left all the same.
-        let parent = match event.kind {
-            EntryKind::Open | EntryKind::Reset => None,
-            EntryKind::Deduct | EntryKind::Deposit | EntryKind::Void => self.left.get(&event.version_before),
-        };
+        let parent = self.left.get(&event.version_before).filter(|_| !event.kind.begins_anew());
         if let Some(parent) = parent {
             let right = parent.checked_add(event.delta).unwrap_or(crate::account::MAX_BALANCE);
             if right != balance_after {

@@ -1,6 +1,6 @@
 //! The journal against the balances, in the background: how much money is gone. For each account the journal is folded from
-//! its last OPEN or RESET on; what the balance has more or less than that is the sum of what was `destroyed` since. A RESET
-//! closes it, and so does whoever corrects the balance itself.
+//! its last OPEN, RESET or REPAIR on; what the balance has more or less than that is the sum of what was `destroyed` since. A
+//! RESET or a REPAIR closes it, and so does whoever corrects the balance itself.
 //!
 //! Each tick does a bounded amount of work and goes on where the one before it stopped. What has been folded of an account
 //! is remembered, so that a quiet account costs nothing but its line in a list. It reads without locks: an account's state
@@ -21,7 +21,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    account::{Entry, EntryKind, Money, State},
+    account::{Entry, Money, State},
     store::{Result, Store},
 };
 
@@ -90,9 +90,9 @@ struct Unfinished {
 impl Folded {
     /// The same with one more entry.
     fn and(self, entry: &Entry) -> Self {
-        let expected = match entry.kind {
-            EntryKind::Open | EntryKind::Reset => entry.balance_after.minor().into(),
-            EntryKind::Deduct | EntryKind::Deposit | EntryKind::Void => self.expected + i128::from(entry.delta.minor()),
+        let expected = match entry.kind.begins_anew() {
+            true => entry.balance_after.minor().into(),
+            false => self.expected + i128::from(entry.delta.minor()),
         };
         Self { version: entry.version, request_id: entry.request_id, expected, ..self }
     }

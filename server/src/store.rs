@@ -209,6 +209,25 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// At most `limit` entries of all accounts, in order of account and version, after one.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn journal(&self, after: (i64, i64), limit: i64) -> Result<Vec<Entry>> {
+        let (user_id, version) = after;
+        let mut page = self.entries(user_id, version, limit).await?;
+        if (page.len() as i64) < limit {
+            page.extend(self.entries_of_accounts(user_id, limit - page.len() as i64).await?);
+        }
+        Ok(page)
+    }
+
+    /// At most `limit` entries of the accounts whose ids come after one, in order of account and version.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>>;
+
     /// Where the account stood when that was last noted; before its first event where it never was.
     ///
     /// # Errors

@@ -139,6 +139,10 @@ impl Store for Announced {
         self.inner.entries(user_id, after_version, limit).await
     }
 
+    async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.inner.entries_of_accounts(after_user_id, limit).await
+    }
+
     async fn snapshot(&self, user_id: i64) -> Result<State> {
         self.inner.snapshot(user_id).await
     }

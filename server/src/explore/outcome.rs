@@ -175,6 +175,7 @@ fn journaled(entry: Entry) -> zbl_client::Entry {
             EntryKind::Deposit => ClientKind::Deposit,
             EntryKind::Reset => ClientKind::Reset,
             EntryKind::Void => ClientKind::Void,
+            EntryKind::Repair => ClientKind::Repair,
         },
         delta: entry.delta,
         balance_after: entry.balance_after,

@@ -150,6 +150,7 @@ pub(super) const fn kind(kind: EntryKind) -> v1::EntryKind {
         EntryKind::Deposit => v1::EntryKind::Deposit,
         EntryKind::Reset => v1::EntryKind::Reset,
         EntryKind::Void => v1::EntryKind::Void,
+        EntryKind::Repair => v1::EntryKind::Repair,
     }
 }
 

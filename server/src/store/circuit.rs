@@ -98,8 +98,12 @@ impl Store for Circuit {
         self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
     }
 
+    async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.asked(move |store| async move { store.entries_of_accounts(after_user_id, limit).await }).await
+    }
+
     async fn snapshot(&self, user_id: i64) -> Result<State> {
-        self.asked(self.inner.snapshot(user_id)).await
+        self.asked(move |store| async move { store.snapshot(user_id).await }).await
     }
 
     async fn keyspace(&self) -> Result<String> {

@@ -204,6 +204,13 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
+    async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
+        let mut lease = self.pool.lease(None).await?;
+        let page = statements::entries_of_accounts(after_user_id, limit);
+        let rows = self.wire.answered(page.load(lease.connection()?)).await;
+        self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
+    }
+
     async fn snapshot(&self, user_id: i64) -> Result<State> {
         let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::newest_snapshot(user_id).first(lease.connection()?)).await.optional();

@@ -101,7 +101,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Binary, Text, Timestamp};
+    use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamp};
     use super::MinorUnits;
 
     entries (user_id, version) {
@@ -114,6 +114,8 @@ diesel::table! {
         version_before -> BigInt,
         strategy -> Text,
         created_at -> Timestamp,
+        seq -> BigInt,
+        digest -> Nullable<Binary>,
     }
 }
 

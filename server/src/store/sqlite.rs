@@ -172,6 +172,11 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
+    async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
+        let rows = self.reading(move |c| statements::entries_of_accounts(after_user_id, limit).load(c)).await?;
+        rows.into_iter().map(statements::entry).collect()
+    }
+
     async fn snapshot(&self, user_id: i64) -> Result<State> {
         let row = self.reading(move |c| statements::newest_snapshot(user_id).first(c).optional()).await?;
         Ok(row.map_or(State::NONE, statements::state))

@@ -23,8 +23,32 @@ pub(super) type OvertakenRow = Option<(Vec<u8>, i64, Stored, Stored, i64)>;
 /// `fence, balance, version` of an account.
 pub(super) type FencedRow = (i64, Stored, i64);
 
-/// All columns of an entry, in the table's order.
+/// The columns of an entry.
 pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, String, chrono::NaiveDateTime);
+
+type EntryColumns = (
+    entries::user_id,
+    entries::version,
+    entries::request_id,
+    entries::kind,
+    entries::delta,
+    entries::balance_after,
+    entries::version_before,
+    entries::strategy,
+    entries::created_at,
+);
+
+const ENTRY: EntryColumns = (
+    entries::user_id,
+    entries::version,
+    entries::request_id,
+    entries::kind,
+    entries::delta,
+    entries::balance_after,
+    entries::version_before,
+    entries::strategy,
+    entries::created_at,
+);
 
 /// Reads the state. Takes no lock by itself.
 #[auto_type]
@@ -225,17 +249,31 @@ pub(super) fn newest_snapshot(user_id: i64) -> _ {
 /// The entry journaled under a request id.
 #[auto_type]
 pub(super) fn entry_of(user_id: i64, request_id: Vec<u8>) -> _ {
-    entries::table.filter(entries::user_id.eq(user_id)).filter(entries::request_id.eq(request_id))
+    let columns: EntryColumns = ENTRY;
+    entries::table.filter(entries::user_id.eq(user_id)).filter(entries::request_id.eq(request_id)).select(columns)
 }
 
 /// A page of the journal.
 #[auto_type]
 pub(super) fn entries_after(user_id: i64, after_version: i64, limit: i64) -> _ {
+    let columns: EntryColumns = ENTRY;
     entries::table
         .filter(entries::user_id.eq(user_id))
         .filter(entries::version.gt(after_version))
         .order(entries::version.asc())
         .limit(limit)
+        .select(columns)
+}
+
+/// A page of the journals of the accounts after one.
+#[auto_type]
+pub(super) fn entries_of_accounts(after_user_id: i64, limit: i64) -> _ {
+    let columns: EntryColumns = ENTRY;
+    entries::table
+        .filter(entries::user_id.gt(after_user_id))
+        .order((entries::user_id.asc(), entries::version.asc()))
+        .limit(limit)
+        .select(columns)
 }
 
 /// A page of the accounts. Takes no lock.
