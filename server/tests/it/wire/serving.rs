@@ -169,7 +169,9 @@ async fn messages_and_heads_have_a_largest_size() {
     let mut call = Request::new(deduct(user_id, "1"));
     call.metadata_mut().insert("x-large", "1".repeat(100_000).parse().unwrap());
     served.account().deduct(call).await.unwrap_err();
-    served.account().deduct(deduct(user_id, "1")).await.unwrap();
+    // Over another connection: a head that is too large may cost its own.
+    let mut another = AccountServiceClient::connect(format!("http://{}", served.grpc)).await.unwrap();
+    another.deduct(deduct(user_id, "1")).await.unwrap();
     assert_eq!(served.bench.journal(user_id).await.len(), 2);
 }
 
@@ -213,7 +215,8 @@ async fn raw_call(address: SocketAddr, head: http::request::Builder, bytes: &[u8
     let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let (answer, mut body) = send.send_request(head.body(()).unwrap(), false).unwrap();
-    body.send_data(bytes::Bytes::copy_from_slice(bytes), true).unwrap();
+    // A refusal by the head alone can be there first, and then nobody takes the message.
+    let _ = body.send_data(bytes::Bytes::copy_from_slice(bytes), true);
     tonic::Status::from_header_map(timeout(PATIENCE, answer).await.expect("no answer").unwrap().headers())
 }
 
