@@ -38,8 +38,8 @@ const SNAPSHOT_EVERY: i64 = 100;
 /// Events read at a time.
 const PAGE: i64 = 1000;
 
-/// The most events folded in one attempt. Where others have written more since the last snapshot, one is kept there and the
-/// attempt made anew, so that no attempt works for long for nothing.
+/// The most events folded without a snapshot of how far that came: where others have written a great many, whoever is cut
+/// off on the way has not worked for nothing.
 const FOLDED_MOST: i64 = 10 * PAGE;
 
 struct EventSourced;
@@ -68,8 +68,8 @@ async fn is_journaled(operation: &Operation) -> Result<bool, Failure> {
 /// What the account's events come to.
 async fn folded(operation: &Operation) -> Result<State, Failure> {
     let (store, user_id) = (&operation.bench().store, operation.change.user_id);
-    let from = store.snapshot(user_id).await?;
-    let mut fold = Fold::from(from);
+    let mut fold = Fold::from(store.snapshot(user_id).await?);
+    let mut kept = fold.state().version;
     loop {
         let events = store.entries(user_id, fold.state().version, PAGE).await?;
         for event in &events {
@@ -79,13 +79,29 @@ async fn folded(operation: &Operation) -> Result<State, Failure> {
         if (events.len() as i64) < PAGE {
             return operation.existing((state.version > 0).then_some(state));
         }
-        if state.version - from.version >= FOLDED_MOST {
-            let mut transaction = operation.transaction(Isolation::ReadCommitted);
-            transaction.keep_snapshot(user_id, state).await?;
-            transaction.commit().await.map_err(|error| Error::Lost(error.to_string()))?;
-            return Err(Failure::Overtaken("there were more events than are folded at once"));
+        if state.version - kept >= FOLDED_MOST {
+            keep(operation, state).await?;
+            kept = state.version;
+            // What is folded from here on need not be remembered against what came before.
+            fold = Fold::from(state);
         }
     }
+}
+
+/// Keeps a snapshot of how far a fold came.
+async fn keep(operation: &Operation, state: State) -> Result<(), Failure> {
+    if operation.is_withdrawn() {
+        return Err(Failure::Withdrawn);
+    }
+    let mut transaction = operation.transaction(Isolation::ReadCommitted);
+    match transaction.keep_snapshot(operation.change.user_id, state).await {
+        // Somebody else has folded as far.
+        Err(Error::Duplicate(_)) => transaction.rollback().await,
+        Err(error) => return Err(error.into()),
+        // Whether a snapshot is there makes no difference to what is true.
+        Ok(()) => transaction.commit().await.map_err(|error| Error::Lost(error.to_string()))?,
+    }
+    Ok(())
 }
 
 async fn compute_and_append(

@@ -11,6 +11,7 @@ mod cancellation;
 mod connections;
 mod costs;
 mod cuts;
+mod event_sourced;
 mod explore;
 mod facade;
 mod hold;
