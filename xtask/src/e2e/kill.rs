@@ -35,13 +35,14 @@ enum Victim {
     MariaDb,
 }
 
-const RUNS: [(&str, Victim, &str); 6] = [
+const RUNS: [(&str, Victim, &str); 7] = [
     ("the server on MariaDB, pessimistic", Victim::Server, "pessimistic"),
     ("the server on MariaDB, optimistic", Victim::Server, "optimistic"),
     ("MariaDB, atomic", Victim::MariaDb, "atomic"),
     ("MariaDB, serializable", Victim::MariaDb, "serializable"),
     ("the server on MariaDB, batched", Victim::Server, "batched"),
     ("MariaDB, batched", Victim::MariaDb, "batched"),
+    ("the server on MariaDB, event_sourced", Victim::Server, "event_sourced"),
 ];
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {

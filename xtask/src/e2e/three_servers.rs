@@ -13,8 +13,8 @@ use super::{
 use crate::command::Failure;
 
 /// The strategies that promise never to overwrite, with any number of servers, and need nothing but the database.
-pub(super) const ALWAYS: [&str; 6] =
-    ["optimistic", "pessimistic", "atomic", "atomic_three_trips", "serializable", "batched"];
+pub(super) const ALWAYS: [&str; 7] =
+    ["optimistic", "pessimistic", "atomic", "atomic_three_trips", "serializable", "batched", "event_sourced"];
 
 /// Those that lock in Redis: one that promises as much, and those that promise it while their leases hold.
 const FENCED: [&str; 1] = ["redis_lock_fenced"];
