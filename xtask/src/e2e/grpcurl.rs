@@ -95,9 +95,9 @@ fn paste_banner(server: &Server<'_>, grpcurl: &Grpcurl<'_>) -> Result<(), Failur
 }
 
 fn move_money(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
-    let opened = grpcurl.call("AccountService/OpenAccount", r#"{"user_id":2,"opening_balance":"20"}"#)?;
-    ensure(opened["balance"] == "20.00" && opened["version"] == "1", || opened.to_string())?;
-    let mut expected = 2000;
+    let opened = grpcurl.call("AccountService/OpenAccount", r#"{"user_id":2,"opening_balance":"100"}"#)?;
+    ensure(opened["balance"] == "100.00" && opened["version"] == "1", || opened.to_string())?;
+    let mut expected = 10_000;
     for (index, strategy) in ALWAYS.iter().enumerate() {
         let request = |amount: &str| format!(r#"{{"user_id":2,"amount":"{amount}","strategy":"{strategy}"}}"#);
         grpcurl.call("AccountService/Deduct", &request("7.5"))?;
@@ -133,9 +133,9 @@ fn list_entries(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
     // More than two pages: how many there are depends on how many strategies have deducted from it.
     ensure(versions == all && versions.len() > 8, || format!("versions {versions:?}"))?;
     let (open, deduct, deposit) = (&entries[0], &entries[1], &entries[2]);
-    ensure(open["kind"] == "ENTRY_KIND_OPEN" && open["delta"] == "20.00", || open.to_string())?;
+    ensure(open["kind"] == "ENTRY_KIND_OPEN" && open["delta"] == "100.00", || open.to_string())?;
     ensure(deduct["kind"] == "ENTRY_KIND_DEDUCT" && deduct["delta"] == "-7.50", || deduct.to_string())?;
-    ensure(deposit["kind"] == "ENTRY_KIND_DEPOSIT" && deposit["balanceAfter"] == "17.75", || deposit.to_string())
+    ensure(deposit["kind"] == "ENTRY_KIND_DEPOSIT" && deposit["balanceAfter"] == "97.75", || deposit.to_string())
 }
 
 fn list_strategies(grpcurl: &Grpcurl<'_>) -> Result<(), Failure> {
