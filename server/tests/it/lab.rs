@@ -137,7 +137,7 @@ async fn the_status_tells_what_is_refused_and_what_is_gone() {
     served.account().deduct(own).await.unwrap();
     served.account().deduct(all).await.unwrap_err();
     until("the server's own rate is used up", async || {
-        let message = GetBalanceRequest { user_id, consistent: true };
+        let message = GetBalanceRequest { user_id, consistent: true, as_of: None };
         served.account().get_balance(message).await.is_err()
     })
     .await;

@@ -103,8 +103,9 @@ async fn invented_methods_are_counted_as_one() {
         let mut grpc = tonic::client::Grpc::new(served.channel());
         grpc.ready().await.unwrap();
         let codec = tonic_prost_codec();
-        let answer =
-            grpc.unary(tonic::Request::new(GetBalanceRequest { user_id: 1, consistent: true }), path, codec).await;
+        let answer = grpc
+            .unary(tonic::Request::new(GetBalanceRequest { user_id: 1, consistent: true, as_of: None }), path, codec)
+            .await;
         assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented);
     }
     let text = get(served.http, "/metrics").await.1;
