@@ -153,6 +153,14 @@ impl Ledger {
         .await
     }
 
+    /// At most `limit` entries before a version, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn entries_before(&self, user_id: i64, version: i64, limit: i64) -> Result<Vec<Entry>, Error> {
+        self.reading(|| self.bench.store.entries_before(user_id, version, limit)).await
+    }
+
     fn room_to_rebuild(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Error> {
         let busy = |_| Error::Overloaded(format!("{AT_A_TIME} accounts are being rebuilt already"));
         self.rebuilding.try_acquire().map_err(busy)
@@ -226,7 +234,7 @@ impl Ledger {
 
     async fn page_back(&self, user_id: i64, walked: &mut Walked, limit: i64) -> Result<(), Error> {
         let next = walked.walk.next();
-        let page = self.reading(|| self.bench.store.entries_before(user_id, next + 1, limit)).await?;
+        let page = self.entries_before(user_id, next + 1, limit).await?;
         let gone = if page.is_empty() { Err(Broken::Gap { missing: next }) } else { Ok(()) };
         gone.and_then(|()| walked.back(&page)).map_err(|broken| Error::JournalBroken { user_id, broken })
     }
