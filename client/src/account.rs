@@ -40,6 +40,102 @@ pub struct Account {
     pub version: i64,
 }
 
+/// A point of an account's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    /// When it was at this version, from 1.
+    Version(i64),
+    /// At this time, by the database's clock.
+    Time(SystemTime),
+}
+
+impl From<AsOf> for v1::get_balance_request::AsOf {
+    fn from(as_of: AsOf) -> Self {
+        match as_of {
+            AsOf::Version(version) => Self::AsOfVersion(version),
+            AsOf::Time(time) => Self::AsOfTime(time.into()),
+        }
+    }
+}
+
+/// What an account held once, whether it was lost afterwards or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastBalance {
+    /// The account's id.
+    pub user_id: i64,
+    /// What it held.
+    pub balance: Money,
+    /// The version of its newest journal entry then.
+    pub version: i64,
+    /// When that was written, by the database's clock.
+    pub written_at: SystemTime,
+}
+
+/// Whether a balance that is off its journal is set right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// No: it is only looked at.
+    Look,
+    /// By a REPAIR under this request id.
+    Repair(Uuid),
+}
+
+impl Mending {
+    pub(crate) fn request(self, user_id: i64) -> v1::RebuildBalanceRequest {
+        let (dry_run, request_id) = match self {
+            Self::Look => (true, String::new()),
+            Self::Repair(request_id) => (false, request_id.to_string()),
+        };
+        v1::RebuildBalanceRequest { user_id, dry_run, request_id }
+    }
+}
+
+/// A balance, held against its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The account.
+    pub user_id: i64,
+    /// What was stored.
+    pub stored: Money,
+    /// What the journal comes to; below zero where more was taken than there was.
+    pub expected: Money,
+    /// How much more was stored.
+    pub difference: Money,
+    /// The part of the difference that lost updates explain; the rest is somebody's who changed the balance itself.
+    pub explained: Money,
+    /// The updates that were lost, newest first: the newest hundred.
+    pub lost: Vec<LostEntry>,
+    /// How many more there are.
+    pub lost_omitted: u64,
+    /// The version of the OPEN, RESET or REPAIR with which the sum begins.
+    pub since_version: i64,
+    /// Whether a REPAIR was journaled.
+    pub repaired: bool,
+    /// The version of the REPAIR; without one, the version up to which the journal was folded.
+    pub version: i64,
+    /// Whether the same request had journaled it before this call.
+    pub replayed: bool,
+}
+
+/// An update that was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostEntry {
+    /// Its version.
+    pub version: i64,
+    /// The request that lost.
+    pub request_id: Uuid,
+    /// What kind of change it was.
+    pub kind: EntryKind,
+    /// What the balance has too much without it.
+    pub amount: Money,
+    /// The version its operation had read.
+    pub version_before: i64,
+    /// The version of the entry that wrote over it.
+    pub overwriter_version: i64,
+    /// The request of that entry.
+    pub overwriter_request_id: Uuid,
+}
+
 /// The acknowledgement of a deduction or a deposit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -87,7 +183,7 @@ pub struct Entry {
     pub balance_after: Money,
     /// The version its operation had read.
     pub version_before: i64,
-    /// The strategy that wrote it; empty for OPEN, RESET and VOID.
+    /// The strategy that wrote it; empty for OPEN, RESET, VOID and REPAIR.
     pub strategy: String,
     /// When it was written, by the database's clock; `None` when the server does not say.
     pub created_at: Option<SystemTime>,
@@ -132,6 +228,45 @@ pub(crate) fn money(field: &str, text: &str) -> Result<Money, Error> {
 
 pub(crate) fn request_id(text: &str) -> Result<Uuid, Error> {
     Uuid::try_parse(text).map_err(|error| Error::broken_answer(format_args!("request_id {text:?}: {error}")))
+}
+
+pub(crate) fn past_balance(message: &v1::GetBalanceResponse) -> Result<PastBalance, Error> {
+    let written_at = message.entry_time.and_then(|time| SystemTime::try_from(time).ok());
+    Ok(PastBalance {
+        user_id: message.user_id,
+        balance: money("balance", &message.balance)?,
+        version: message.version,
+        // A server that does not know `as_of` answers with what there is now.
+        written_at: written_at.ok_or_else(|| Error::broken_answer("as_of is not known to this server"))?,
+    })
+}
+
+pub(crate) fn rebuilt(message: v1::RebuildBalanceResponse, replayed: bool) -> Result<Rebuilt, Error> {
+    let lost = |lost: v1::LostEntry| {
+        Ok(LostEntry {
+            version: lost.version,
+            request_id: request_id(&lost.request_id)?,
+            kind: lost.kind(),
+            amount: money("amount", &lost.amount)?,
+            version_before: lost.version_before,
+            overwriter_version: lost.overwriter_version,
+            overwriter_request_id: request_id(&lost.overwriter_request_id)?,
+        })
+    };
+    Ok(Rebuilt {
+        user_id: message.user_id,
+        stored: money("stored_balance", &message.stored_balance)?,
+        expected: money("expected_balance", &message.expected_balance)?,
+        difference: money("difference", &message.difference)?,
+        explained: money("explained", &message.explained)?,
+        lost: message.lost.into_iter().map(lost).collect::<Result<_, Error>>()?,
+        lost_omitted: u64::try_from(message.lost_omitted)
+            .map_err(|_| Error::broken_answer("lost_omitted is negative"))?,
+        since_version: message.since_version,
+        repaired: message.repaired,
+        version: message.version,
+        replayed,
+    })
 }
 
 pub(crate) fn deduct_request(change: &Change) -> v1::DeductRequest {

@@ -15,7 +15,9 @@ use zbl_proto::v1::lab_service_client::LabServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 use zbl_trace::Tracer;
 
-use crate::account::{self, Account, Change, Entry, EntryPage, Fate, Receipt, Strategies};
+use crate::account::{
+    self, Account, AsOf, Change, Entry, EntryPage, Fate, Mending, PastBalance, Rebuilt, Receipt, Strategies,
+};
 use crate::address::Server;
 use crate::channel::Calls;
 use crate::connection::{Connection, Medium, Route};
@@ -263,8 +265,32 @@ impl Client {
     /// Any [`Error`]; reading changes nothing, whatever the error's effect says.
     pub async fn balance(&self, user_id: i64) -> Result<Account, Error> {
         let call = |mut stubs: Stubs, request| async move { stubs.account.get_balance(request).await };
-        let answer = self.call(v1::GetBalanceRequest { user_id, consistent: false }, call).await?.into_inner();
+        let answer =
+            self.call(v1::GetBalanceRequest { user_id, consistent: false, as_of: None }, call).await?.into_inner();
         account(answer.user_id, &answer.balance, answer.version)
+    }
+
+    /// Reads what an account held once: the newest entry as of then.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Reason::InvalidAsOf`](crate::Reason::InvalidAsOf) for a version that the account has not reached,
+    /// [`Reason::AccountNotFound`](crate::Reason::AccountNotFound) for a time before it was opened.
+    pub async fn balance_as_of(&self, user_id: i64, as_of: AsOf) -> Result<PastBalance, Error> {
+        let call = |mut stubs: Stubs, request| async move { stubs.account.get_balance(request).await };
+        let message = v1::GetBalanceRequest { user_id, consistent: false, as_of: Some(as_of.into()) };
+        account::past_balance(&self.call(message, call).await?.into_inner())
+    }
+
+    /// Holds the stored balance against its journal, and sets it right where they differ, if `mending` says so. It reads
+    /// every entry back to the newest OPEN, RESET or REPAIR: give a long journal a longer deadline.
+    ///
+    /// # Errors
+    /// Any [`Error`]; after one whose effect is unknown, repeat the call under the same request id.
+    pub async fn rebuild_balance(&self, user_id: i64, mending: Mending) -> Result<Rebuilt, Error> {
+        let call = |mut stubs: Stubs, request| async move { stubs.account.rebuild_balance(request).await };
+        let answer = self.call(mending.request(user_id), call).await?;
+        let replayed = is_replayed(&answer);
+        account::rebuilt(answer.into_inner(), replayed)
     }
 
     /// Looks a request id up as things stand. "Not found" proves nothing while an attempt may be in flight; use

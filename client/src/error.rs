@@ -77,6 +77,7 @@ impl Error {
             | Reason::InvalidUserId
             | Reason::InvalidRequestId
             | Reason::InvalidPage
+            | Reason::InvalidAsOf
             | Reason::InvalidResume
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
@@ -90,6 +91,8 @@ impl Error {
             | Reason::AccountExists
             | Reason::InsufficientBalance
             | Reason::BalanceOverflow
+            | Reason::RepairBelowZero
+            | Reason::JournalBroken
             | Reason::Contended
             | Reason::Expired
             | Reason::StrategyUnavailable

@@ -49,7 +49,10 @@ mod timeline;
 #[cfg(feature = "timeline")]
 pub mod watch;
 
-pub use account::{Account, Change, Entry, EntryPage, Fate, Receipt, Strategies, Strategy};
+pub use account::{
+    Account, AsOf, Change, Entry, EntryPage, Fate, LostEntry, Mending, PastBalance, Rebuilt, Receipt, Strategies,
+    Strategy,
+};
 pub use address::AddressError;
 pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
 pub use connection::{Connection, Wire};

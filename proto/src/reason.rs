@@ -21,6 +21,8 @@ pub enum Reason {
     InvalidRequestId,
     /// The page token was not made by this service, or the page size is negative.
     InvalidPage,
+    /// The version or time that a balance is asked for as of is none, or has not come yet.
+    InvalidAsOf,
     /// The position to resume the timeline after was not given by this service.
     InvalidResume,
     /// The attack asked for is larger than the lab allows, or not one.
@@ -47,6 +49,10 @@ pub enum Reason {
     InsufficientBalance,
     /// The balance would leave 64 bits of minor units.
     BalanceOverflow,
+    /// What the journal comes to is less than zero, which no balance can be set to.
+    RepairBelowZero,
+    /// An entry of the journal is missing, or contradicts another.
+    JournalBroken,
     /// Other operations on the same account won every attempt.
     Contended,
     /// The deadline passed while the call still waited for its turn.
@@ -77,11 +83,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
         Self::InvalidPage,
+        Self::InvalidAsOf,
         Self::InvalidResume,
         Self::InvalidAttack,
         Self::InvalidSchedule,
@@ -95,6 +102,8 @@ impl Reason {
         Self::AccountExists,
         Self::InsufficientBalance,
         Self::BalanceOverflow,
+        Self::RepairBelowZero,
+        Self::JournalBroken,
         Self::Contended,
         Self::Expired,
         Self::StrategyUnavailable,
@@ -117,6 +126,7 @@ impl Reason {
             Self::InvalidUserId => "INVALID_USER_ID",
             Self::InvalidRequestId => "INVALID_REQUEST_ID",
             Self::InvalidPage => "INVALID_PAGE",
+            Self::InvalidAsOf => "INVALID_AS_OF",
             Self::InvalidResume => "INVALID_RESUME",
             Self::InvalidAttack => "INVALID_ATTACK",
             Self::InvalidSchedule => "INVALID_SCHEDULE",
@@ -130,6 +140,8 @@ impl Reason {
             Self::AccountExists => "ACCOUNT_EXISTS",
             Self::InsufficientBalance => "INSUFFICIENT_BALANCE",
             Self::BalanceOverflow => "BALANCE_OVERFLOW",
+            Self::RepairBelowZero => "REPAIR_BELOW_ZERO",
+            Self::JournalBroken => "JOURNAL_BROKEN",
             Self::Contended => "CONTENDED",
             Self::Expired => "EXPIRED",
             Self::StrategyUnavailable => "STRATEGY_UNAVAILABLE",

@@ -156,6 +156,35 @@ pub enum Refusal {
         /// The id asked for.
         user_id: i64,
     },
+    /// There was no such account yet.
+    #[error("account {user_id} was opened at {opened_at} UTC, after the time that is asked for")]
+    NotYetOpened {
+        /// The id asked for.
+        user_id: i64,
+        /// When it was opened, by the database's clock, UTC.
+        opened_at: NaiveDateTime,
+    },
+    /// The account has not come to that version.
+    #[error("account {user_id} has not reached version {version}; its newest is {newest}")]
+    NotYetReached {
+        /// The account.
+        user_id: i64,
+        /// The version asked for.
+        version: i64,
+        /// The newest there is.
+        newest: i64,
+    },
+    /// What the journal comes to is no balance that can be set.
+    #[error(
+        "the journal of account {user_id} comes to {expected}: more was taken than there was, and no balance is below \
+         zero; deposit at least {} first, then repair it", Money::ZERO.checked_sub(*expected).unwrap_or(MAX_BALANCE)
+    )]
+    RepairBelowZero {
+        /// The account.
+        user_id: i64,
+        /// What its journal comes to, below zero, minor units.
+        expected: Money,
+    },
     /// The account is there already, opened by another request.
     #[error("account {user_id} exists already; choose another id, or 0 to let the server choose")]
     AccountExists {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{account::Refusal, limit::Rate};
+use crate::{account::Refusal, history::Broken, limit::Rate};
 
 /// Why a call did not do what was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -46,6 +46,17 @@ pub enum Error {
         rate: Rate,
         /// When there will be room for one.
         retry_after: Duration,
+    },
+    /// The journal cannot be folded. Nothing was changed.
+    #[error(
+        "the journal of account {user_id} is broken: {broken}; somebody wrote to the database beside the service: restore \
+         what is missing from a backup"
+    )]
+    JournalBroken {
+        /// Whose.
+        user_id: i64,
+        /// What is wrong with it.
+        broken: Broken,
     },
     /// A server that is needed cannot be reached, or was lost before anything was committed. Nothing was changed.
     #[error("{backend} is not reachable: {reason}")]
@@ -201,6 +212,8 @@ pub enum InvalidReason {
     UnknownStrategy,
     /// Not a token this service gave out, or a size below zero.
     Page,
+    /// Not a version, or not a time.
+    AsOf,
     /// Not a position this service gave out.
     Resume,
     /// Too short, or not a duration.

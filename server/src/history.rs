@@ -5,6 +5,9 @@
 //! Where an unsafe strategy overwrote others it is an older one, and what lies between is lost: so the fold follows the
 //! parents, and comes to what the newest event left behind, whoever wrote it.
 
+pub mod as_of;
+pub mod losses;
+
 use std::collections::HashMap;
 
 use crate::account::{Entry, Money, State};
@@ -28,6 +31,17 @@ pub enum Broken {
         /// What its parent and its change come to; the largest balance where they come to more.
         right: Money,
     },
+    /// An event does not go back to the account's opening.
+    #[error("version {version} says that it had read version {parent}, and so does not lead back to the opening")]
+    Unrooted {
+        /// The event's version.
+        version: i64,
+        /// What it says it had read.
+        parent: i64,
+    },
+    /// The changes come to more, or less, than any amount.
+    #[error("the changes add up to more than amounts can be")]
+    Overflow,
 }
 
 /// A fold under way.

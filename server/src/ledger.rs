@@ -7,6 +7,8 @@
 //!   may still be in flight, and every strategy takes that lock before it commits.
 
 mod accounts;
+mod as_of;
+mod rebuild;
 mod settle;
 mod tries;
 
@@ -28,6 +30,8 @@ use tokio::{
 use self::tries::{Tries, Trying};
 pub use self::{
     accounts::Opened,
+    as_of::AsOf,
+    rebuild::{Mending, Rebuilt},
     settle::{Fate, Resolve},
 };
 use crate::{
@@ -69,6 +73,7 @@ pub struct Ledger {
     strategies: Vec<Registered>,
     default_strategy: &'static Row,
     in_flight: Arc<Semaphore>,
+    rebuilding: Semaphore,
     acknowledged: AtomicU64,
     attempts: AtomicU64,
 }
@@ -114,6 +119,7 @@ impl Ledger {
             bench,
             cache,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            rebuilding: Semaphore::new(rebuild::AT_A_TIME),
             acknowledged: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
         }

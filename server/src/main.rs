@@ -1,6 +1,6 @@
 //! `zbl-server`, as a process: command line in, exit code out. 0 is success, 1 a failure at run time, 2 a command line
-//! or setting that cannot be followed; `explore` says 10 where what it found is not as promised, and 3 where it found
-//! nothing, as loadgen does.
+//! or setting that cannot be followed; `explore` says 10 where what it found is not as promised, `reconcile` where money is
+//! gone, and both 3 where they found nothing, as loadgen does.
 
 use std::{
     env,
@@ -22,6 +22,7 @@ use zbl_server::{
     healthcheck,
     listeners::Listeners,
     logging::{self, Filter},
+    reconcile::command as reconcile,
     reload::Hangup,
     shutdown::Shutdown,
 };
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
     if let Command::Explore(arguments) = &invocation.command {
         return explore(arguments, &invocation);
     }
+    if let Command::Reconcile(arguments) = &invocation.command {
+        return reconcile(arguments, &invocation.config);
+    }
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
@@ -64,8 +68,8 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             let keep = if cli::database_is_given(&effective) { demo::Keep::Configured } else { demo::Keep::Nothing };
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
         }
-        // It has exit codes of its own.
-        Command::Explore(_) => Ok(()),
+        // They have exit codes of their own.
+        Command::Explore(_) | Command::Reconcile(_) => Ok(()),
         Command::Serve => {
             let filter = logging::start(&config)?;
             run_to_end(serve(config, filter))
@@ -92,6 +96,20 @@ fn explore(arguments: &explore::Arguments, invocation: &Invocation) -> ExitCode 
         Ok(())
     });
     explored.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
+}
+
+fn reconcile(arguments: &reconcile::Arguments, config: &Config) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let reconciled = run_to_end(async {
+        logging::start(config)?;
+        match arguments.reconcile(config.clone()).await? {
+            reconcile::Conclusion::Sound => {}
+            reconcile::Conclusion::LossFound => code = ExitCode::from(NOT_AS_PROMISED),
+            reconcile::Conclusion::Incomplete => code = ExitCode::from(NO_RESULT),
+        }
+        Ok(())
+    });
+    reconciled.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
 }
 
 fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {

@@ -5,6 +5,11 @@
 //! Each tick does a bounded amount of work and goes on where the one before it stopped. What has been folded of an account
 //! is remembered, so that a quiet account costs nothing but its line in a list. It reads without locks: an account's state
 //! comes with its version, and the journal up to a version never changes.
+//!
+//! [`command`] is `zbl-server reconcile`: the same question, asked once, in the foreground, and answered update by update.
+
+pub mod command;
+mod report;
 
 use std::{
     cmp::Ordering,

@@ -209,6 +209,12 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// At most `limit` entries before a version, newest first.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>>;
+
     /// At most `limit` entries of all accounts, in order of account and version, after one.
     ///
     /// # Errors
@@ -362,6 +368,9 @@ pub trait Transaction: Send {
 
     /// The entry journaled under a request id; final where the account row is locked by this transaction.
     async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>>;
+
+    /// At most `limit` entries before a version, newest first; all of them, where the account is locked.
+    async fn entries_before(&mut self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
     /// Appends to the journal.
     async fn append(&mut self, entry: &NewEntry) -> Result<()>;

@@ -184,10 +184,17 @@ impl AccountService for Script {
 
     async fn get_balance(&self, _: Request<GetBalanceRequest>) -> Result<Response<GetBalanceResponse>, Status> {
         // A balance no money type holds: the client must refuse it, not round it.
-        Ok(Response::new(GetBalanceResponse { user_id: 1, balance: "9.999".to_owned(), version: 1 }))
+        Ok(Response::new(GetBalanceResponse { user_id: 1, balance: "9.999".to_owned(), version: 1, entry_time: None }))
     }
 
     async fn get_deduction(&self, _: Request<GetDeductionRequest>) -> Result<Response<GetDeductionResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn rebuild_balance(
+        &self,
+        _: Request<RebuildBalanceRequest>,
+    ) -> Result<Response<RebuildBalanceResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 

@@ -141,7 +141,7 @@ impl Writer {
         match operation.method {
             // An empty message asks for the server as a whole.
             Method::Health => self.frame(&()),
-            Method::Balance => self.frame(&v1::GetBalanceRequest { user_id, consistent: false }),
+            Method::Balance => self.frame(&v1::GetBalanceRequest { user_id, consistent: false, as_of: None }),
             Method::Deduct => {
                 let mut deduct = std::mem::take(&mut self.deduct);
                 deduct.user_id = user_id;

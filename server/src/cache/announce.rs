@@ -139,6 +139,10 @@ impl Store for Announced {
         self.inner.entries(user_id, after_version, limit).await
     }
 
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.inner.entries_before(user_id, before_version, limit).await
+    }
+
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         self.inner.entries_of_accounts(after_user_id, limit).await
     }
@@ -283,6 +287,10 @@ impl Transaction for AnnouncedTransaction {
         let found = self.inner.find(user_id, request_id).await?;
         self.announcer.found(self.lane, &found).await;
         Ok(found)
+    }
+
+    async fn entries_before(&mut self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.inner.entries_before(user_id, before_version, limit).await
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {

@@ -70,6 +70,14 @@ impl Ledger {
         Ok(entries)
     }
 
+    /// At most `limit` accounts whose ids come after one, in order.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn accounts(&self, after: i64, limit: i64) -> Result<Vec<(i64, State)>, Error> {
+        self.reading(|| self.bench.store.accounts(after, limit)).await
+    }
+
     /// A read, repeated once when its link turns out to be dead: the pool hands out only newer links after that.
     pub(super) async fn reading<T, F>(&self, read: impl Fn() -> F) -> Result<T, Error>
     where

@@ -8,7 +8,7 @@ use tonic::{
 };
 use zbl_proto::{
     CACHE_KEY, REPLAYED_KEY,
-    v1::{self, account_service_server::AccountService},
+    v1::{self, account_service_server::AccountService, get_balance_request},
 };
 
 use super::{
@@ -57,6 +57,30 @@ impl AccountRpc {
             Direction::Deposit => work.await,
         };
         applied.map_err(|error| status(&error))
+    }
+
+    async fn balance_as_of(
+        &self,
+        request: &Request<v1::GetBalanceRequest>,
+        as_of: &get_balance_request::AsOf,
+    ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        let work = async {
+            let user_id = convert::user_id(request.get_ref().user_id)?;
+            self.ledger.entry_as_of(user_id, convert::as_of(as_of)?).await
+        };
+        let entry = within(request.extensions(), work).await.map_err(|error| {
+            let mut status = status(&error);
+            mark(status.metadata_mut(), Served::Bypass);
+            status
+        })?;
+        let mut response = Response::new(v1::GetBalanceResponse {
+            user_id: entry.user_id,
+            balance: entry.balance_after.to_string(),
+            version: entry.version,
+            entry_time: Some(convert::timestamp(entry.created_at)),
+        });
+        mark(response.metadata_mut(), Served::Bypass);
+        Ok(response)
     }
 }
 
@@ -142,6 +166,9 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<v1::GetBalanceRequest>,
     ) -> Result<Response<v1::GetBalanceResponse>, Status> {
+        if let Some(as_of) = &request.get_ref().as_of {
+            return self.balance_as_of(&request, as_of).await;
+        }
         let freshness = if request.get_ref().consistent { Freshness::Consistent } else { Freshness::Cached };
         let work = async {
             let user_id = convert::user_id(request.get_ref().user_id)?;
@@ -154,9 +181,24 @@ impl AccountService for AccountRpc {
             return Err(status);
         };
         let balance = state.balance.to_string();
-        let mut response = Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version });
+        let mut response =
+            Response::new(v1::GetBalanceResponse { user_id, balance, version: state.version, entry_time: None });
         mark(response.metadata_mut(), served);
         Ok(response)
+    }
+
+    async fn rebuild_balance(
+        &self,
+        request: Request<v1::RebuildBalanceRequest>,
+    ) -> Result<Response<v1::RebuildBalanceResponse>, Status> {
+        let work = async {
+            let user_id = convert::user_id(request.get_ref().user_id)?;
+            let mending = convert::mending(request.get_ref())?;
+            Ok::<_, Error>((self.ledger.rebuild(user_id, mending).await?, mending))
+        };
+        let (rebuilt, mending) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
+        let replayed = rebuilt.replayed;
+        Ok(answer(convert::rebuild_response(rebuilt, mending), replayed))
     }
 
     async fn get_deduction(

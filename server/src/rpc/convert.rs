@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Datelike, NaiveDateTime};
+use prost_types::Timestamp;
 use uuid::Uuid;
-use zbl_proto::v1;
+use zbl_proto::v1::{self, get_balance_request};
 
 use crate::{
     account::{self, Change, Direction, Entry, EntryKind, Money, Receipt},
     error::{Invalid, InvalidReason},
-    ledger::Ledger,
+    history::losses::Lost,
+    ledger::{AsOf, Ledger, Mending, Rebuilt},
     store::PoolState,
     strategy::{self, Guarantee, Row},
     timeline::{Contender, Noted, Phase, Race, Span, Timeline},
@@ -125,6 +128,71 @@ pub(super) fn next_page_token(last: &Entry) -> String {
     format!("{PAGE_TOKEN_PREFIX}{}", last.version)
 }
 
+/// The point of an account's history that is asked for.
+pub(super) fn as_of(asked: &get_balance_request::AsOf) -> Result<AsOf, Invalid> {
+    match asked {
+        get_balance_request::AsOf::AsOfVersion(version @ 1..) => Ok(AsOf::Version(*version)),
+        get_balance_request::AsOf::AsOfVersion(version) => {
+            let description = format!("{version} is not a version; they count from 1, the opening");
+            Err(Invalid { field: "as_of_version", reason: InvalidReason::AsOf, description })
+        }
+        get_balance_request::AsOf::AsOfTime(Timestamp { seconds, nanos }) => {
+            let nanos = u32::try_from(*nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+            let time = nanos.and_then(|nanos| DateTime::from_timestamp(*seconds, nanos));
+            let time = time.filter(|time| (1..=9999).contains(&time.year()));
+            time.map(|time| AsOf::Time(time.naive_utc())).ok_or_else(|| {
+                let description = "not a time from 0001-01-01T00:00:00Z to the end of the year 9999".to_owned();
+                Invalid { field: "as_of_time", reason: InvalidReason::AsOf, description }
+            })
+        }
+    }
+}
+
+/// A time of the database's clock.
+pub(super) fn timestamp(time: NaiveDateTime) -> Timestamp {
+    let time = time.and_utc();
+    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
+}
+
+/// What is to be done about a balance that is off.
+pub(super) fn mending(message: &v1::RebuildBalanceRequest) -> Result<Mending, Invalid> {
+    if message.dry_run {
+        return Ok(Mending::Look);
+    }
+    request_id(&message.request_id).map(Mending::Repair)
+}
+
+pub(super) fn rebuild_response(rebuilt: Rebuilt, mending: Mending) -> v1::RebuildBalanceResponse {
+    v1::RebuildBalanceResponse {
+        user_id: rebuilt.user_id,
+        stored_balance: rebuilt.stored.balance.to_string(),
+        expected_balance: rebuilt.expected.balance.to_string(),
+        difference: rebuilt.difference.to_string(),
+        explained: rebuilt.expected.lost.to_string(),
+        lost: rebuilt.lost.iter().map(lost).collect(),
+        lost_omitted: rebuilt.lost_omitted.try_into().unwrap_or(i64::MAX),
+        since_version: rebuilt.expected.since,
+        repaired: rebuilt.repaired.is_some(),
+        version: rebuilt.repaired.unwrap_or(rebuilt.stored.version),
+        request_id: match mending {
+            Mending::Look => String::new(),
+            Mending::Repair(request_id) => request_id.to_string(),
+        },
+    }
+}
+
+fn lost(lost: &Lost) -> v1::LostEntry {
+    v1::LostEntry {
+        version: lost.entry.version,
+        request_id: lost.entry.request_id.to_string(),
+        kind: kind(lost.entry.kind).into(),
+        amount: lost.amount.to_string(),
+        version_before: lost.entry.version_before,
+        overwriter_version: lost.overwriter.version,
+        overwriter_request_id: lost.overwriter.request_id.to_string(),
+    }
+}
+
 pub(super) fn deduct_response(receipt: Receipt) -> v1::DeductResponse {
     v1::DeductResponse {
         user_id: receipt.user_id,
@@ -155,7 +223,6 @@ pub(super) const fn kind(kind: EntryKind) -> v1::EntryKind {
 }
 
 pub(super) fn entry(entry: Entry) -> v1::Entry {
-    let created = entry.created_at.and_utc();
     v1::Entry {
         user_id: entry.user_id,
         version: entry.version,
@@ -165,10 +232,7 @@ pub(super) fn entry(entry: Entry) -> v1::Entry {
         balance_after: entry.balance_after.to_string(),
         version_before: entry.version_before,
         strategy: entry.strategy,
-        create_time: Some(prost_types::Timestamp {
-            seconds: created.timestamp(),
-            nanos: created.timestamp_subsec_nanos().cast_signed(),
-        }),
+        create_time: Some(timestamp(entry.created_at)),
     }
 }
 

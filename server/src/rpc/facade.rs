@@ -18,20 +18,21 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 use zbl_proto::{
     CACHE_KEY, Reason,
-    v1::{self, account_service_server::AccountService, lab_service_server::LabService},
+    v1::{self, account_service_server::AccountService, get_balance_request::AsOf, lab_service_server::LabService},
 };
 use zbl_trace::{
     KeyValue,
     names::{HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, OTHER_METHOD},
 };
 
-use super::{Handlers, status};
+use super::{Handlers, convert::timestamp, status};
 use crate::{
     call::Call,
     error::Error,
@@ -192,6 +193,27 @@ async fn deduct(
 struct BalanceQuery {
     #[serde(default)]
     consistent: bool,
+    as_of_version: Option<i64>,
+    /// RFC 3339.
+    as_of_time: Option<String>,
+}
+
+impl BalanceQuery {
+    /// The point of the account's history that is asked for, if one is.
+    fn as_of(self) -> Result<Option<AsOf>, (&'static str, String)> {
+        match (self.as_of_version, self.as_of_time) {
+            (None, None) => Ok(None),
+            (Some(version), None) => Ok(Some(AsOf::AsOfVersion(version))),
+            (None, Some(text)) => match DateTime::parse_from_rfc3339(&text) {
+                Ok(time) => Ok(Some(AsOf::AsOfTime(timestamp(time.naive_utc())))),
+                Err(error) => {
+                    let message = format!("as_of_time: {error}; give it as in 2026-11-23T20:15:00Z");
+                    Err((Reason::InvalidAsOf.as_str(), message))
+                }
+            },
+            (Some(_), Some(_)) => Err(("INVALID_QUERY", "give as_of_version or as_of_time, not both".to_owned())),
+        }
+    }
 }
 
 async fn balance(
@@ -200,19 +222,26 @@ async fn balance(
     Path(user_id): Path<String>,
     query: Result<Query<BalanceQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    let Query(BalanceQuery { consistent }) = match query {
+    let Query(query) = match query {
         Ok(query) => query,
         Err(rejection) => return refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", &rejection.body_text()),
+    };
+    let consistent = query.consistent;
+    let as_of = match query.as_of() {
+        Ok(as_of) => as_of,
+        Err((reason, message)) => return refusal(StatusCode::BAD_REQUEST, reason, &message),
     };
     let Ok(user_id) = user_id.parse() else {
         let message = format!("`{user_id}` is not a user id: a positive whole number");
         return refusal(StatusCode::BAD_REQUEST, zbl_proto::Reason::InvalidUserId.as_str(), &message);
     };
-    match handlers.account.get_balance(call(v1::GetBalanceRequest { user_id, consistent }, deadline)).await {
+    match handlers.account.get_balance(call(v1::GetBalanceRequest { user_id, consistent, as_of }, deadline)).await {
         Ok(response) => {
             let (metadata, message, _) = response.into_parts();
-            let v1::GetBalanceResponse { user_id, balance, version } = message;
-            let answer = ok(&Balance { user_id, balance: number(balance), version, receipt: BTreeMap::new() });
+            let v1::GetBalanceResponse { user_id, balance, version, entry_time } = message;
+            let told = entry_time.map(|time| ("entry_time", time.to_string()));
+            let answer =
+                ok(&Balance { user_id, balance: number(balance), version, receipt: told.into_iter().collect() });
             with_cache_header(answer, &metadata)
         }
         Err(status) => with_cache_header(failed(&status), status.metadata()),

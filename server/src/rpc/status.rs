@@ -28,7 +28,7 @@ pub(crate) const MESSAGE_MOST: usize = 64 * 1024;
 pub(super) fn log(error: &Error) {
     let reason = code_and_reason(error).1.as_str();
     match error {
-        Error::Bug(_) => tracing::error!(reason, "{error}"),
+        Error::Bug(_) | Error::JournalBroken { .. } => tracing::error!(reason, "{error}"),
         Error::BackendDown { .. } | Error::OutcomeUnknown { cause: UnknownCause::LinkLost, .. } => {
             tracing::warn!(reason, "{error}");
         }
@@ -119,6 +119,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::RequestId => Reason::InvalidRequestId,
                 InvalidReason::UnknownStrategy => Reason::UnknownStrategy,
                 InvalidReason::Page => Reason::InvalidPage,
+                InvalidReason::AsOf => Reason::InvalidAsOf,
                 InvalidReason::Resume => Reason::InvalidResume,
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
@@ -127,7 +128,9 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
             },
         ),
         Error::Refused(refusal) => match refusal {
-            Refusal::AccountNotFound { .. } => (Code::NotFound, Reason::AccountNotFound),
+            Refusal::NotYetReached { .. } => (Code::OutOfRange, Reason::InvalidAsOf),
+            Refusal::RepairBelowZero { .. } => (Code::FailedPrecondition, Reason::RepairBelowZero),
+            Refusal::AccountNotFound { .. } | Refusal::NotYetOpened { .. } => (Code::NotFound, Reason::AccountNotFound),
             Refusal::AccountExists { .. } => (Code::AlreadyExists, Reason::AccountExists),
             Refusal::InsufficientBalance { .. } => (Code::FailedPrecondition, Reason::InsufficientBalance),
             Refusal::BalanceOverflow { .. } => (Code::FailedPrecondition, Reason::BalanceOverflow),
@@ -140,6 +143,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::RateLimited { .. } => (Code::ResourceExhausted, Reason::RateLimited),
         Error::CircuitOpen { .. } => (Code::Unavailable, Reason::CircuitOpen),
         Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
+        Error::JournalBroken { .. } => (Code::DataLoss, Reason::JournalBroken),
         Error::MessageTooLarge { .. } => (Code::ResourceExhausted, Reason::MessageTooLarge),
         Error::Malformed(_) => (Code::InvalidArgument, Reason::MalformedMessage),
         Error::Unauthenticated => (Code::Unauthenticated, Reason::Unauthenticated),
@@ -162,6 +166,15 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             Refusal::AccountNotFound { user_id } | Refusal::AccountExists { user_id } => {
                 vec![("user_id", user_id.to_string())]
             }
+            Refusal::NotYetOpened { user_id, opened_at } => {
+                vec![("user_id", user_id.to_string()), ("opened_at", format!("{}Z", opened_at.format("%FT%T%.f")))]
+            }
+            Refusal::NotYetReached { user_id, newest, .. } => {
+                vec![("user_id", user_id.to_string()), ("newest_version", newest.to_string())]
+            }
+            Refusal::RepairBelowZero { user_id, expected } => {
+                vec![("user_id", user_id.to_string()), ("expected_balance", expected.to_string())]
+            }
             Refusal::InsufficientBalance { balance, amount } | Refusal::BalanceOverflow { balance, amount } => {
                 vec![("balance", balance.to_string()), ("amount", amount.to_string())]
             }
@@ -175,6 +188,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         }
         Error::Contended { attempts, .. } => vec![("attempts", attempts.to_string())],
         Error::RateLimited { of, .. } => vec![("limit", of.name().to_owned())],
+        Error::JournalBroken { user_id, .. } => vec![("user_id", user_id.to_string())],
         Error::MessageTooLarge { most } => vec![("most_bytes", most.to_string())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
         Error::Expired

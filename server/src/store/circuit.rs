@@ -98,6 +98,10 @@ impl Store for Circuit {
         self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
     }
 
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        self.asked(move |store| async move { store.entries_before(user_id, before_version, limit).await }).await
+    }
+
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         self.asked(move |store| async move { store.entries_of_accounts(after_user_id, limit).await }).await
     }
@@ -303,6 +307,10 @@ impl Transaction for CircuitTransaction {
 
     async fn find(&mut self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>> {
         statement!(self, find(user_id, request_id))
+    }
+
+    async fn entries_before(&mut self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        statement!(self, entries_before(user_id, before_version, limit))
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {

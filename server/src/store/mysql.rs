@@ -204,6 +204,13 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let mut lease = self.pool.lease(None).await?;
+        let page = statements::entries_before(user_id, before_version, limit);
+        let rows = self.wire.answered(page.load(lease.connection()?)).await;
+        self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
+    }
+
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         let mut lease = self.pool.lease(None).await?;
         let page = statements::entries_of_accounts(after_user_id, limit);

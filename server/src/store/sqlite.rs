@@ -172,6 +172,11 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let rows = self.reading(move |c| statements::entries_before(user_id, before_version, limit).load(c)).await?;
+        rows.into_iter().map(statements::entry).collect()
+    }
+
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         let rows = self.reading(move |c| statements::entries_of_accounts(after_user_id, limit).load(c)).await?;
         rows.into_iter().map(statements::entry).collect()

@@ -265,6 +265,18 @@ pub(super) fn entries_after(user_id: i64, after_version: i64, limit: i64) -> _ {
         .select(columns)
 }
 
+/// A page of the journal, backwards.
+#[auto_type]
+pub(super) fn entries_before(user_id: i64, before_version: i64, limit: i64) -> _ {
+    let columns: EntryColumns = ENTRY;
+    entries::table
+        .filter(entries::user_id.eq(user_id))
+        .filter(entries::version.lt(before_version))
+        .order(entries::version.desc())
+        .limit(limit)
+        .select(columns)
+}
+
 /// A page of the journals of the accounts after one.
 #[auto_type]
 pub(super) fn entries_of_accounts(after_user_id: i64, limit: i64) -> _ {

@@ -84,7 +84,7 @@ async fn an_answer_says_where_it_came_from() {
         let user_id = served.bench.account("100.00").await;
         let mut account = served.account();
         let mut ask = async |user_id, consistent| match account
-            .get_balance(v1::GetBalanceRequest { user_id, consistent })
+            .get_balance(v1::GetBalanceRequest { user_id, consistent, as_of: None })
             .await
         {
             Ok(answer) => (Code::Ok, told(answer.metadata())),
@@ -105,7 +105,11 @@ async fn an_answer_says_where_it_came_from() {
         assert_eq!(status, 400);
 
         let without = Server::start(&database.url, &[WITHOUT_REDIS]).await;
-        let answer = without.account().get_balance(v1::GetBalanceRequest { user_id, consistent: false }).await.unwrap();
+        let answer = without
+            .account()
+            .get_balance(v1::GetBalanceRequest { user_id, consistent: false, as_of: None })
+            .await
+            .unwrap();
         assert_eq!(told(answer.metadata()), "bypass");
     }
 }

@@ -45,7 +45,7 @@ async fn an_attack_tells_its_progress_and_then_what_each_strategy_promises() {
         if expected == Verdict::Clean {
             assert_eq!((result.acknowledged, result.final_balance.as_str()), (50, "0.00"), "{}", row.name);
         }
-        let balance = GetBalanceRequest { user_id: result.user_id, consistent: false };
+        let balance = GetBalanceRequest { user_id: result.user_id, consistent: false, as_of: None };
         let balance = served.account().get_balance(balance).await.unwrap().into_inner().balance;
         assert_eq!(balance, result.final_balance, "{}", row.name);
     }
@@ -137,7 +137,7 @@ async fn the_status_tells_what_is_refused_and_what_is_gone() {
     served.account().deduct(own).await.unwrap();
     served.account().deduct(all).await.unwrap_err();
     until("the server's own rate is used up", async || {
-        let message = GetBalanceRequest { user_id, consistent: true };
+        let message = GetBalanceRequest { user_id, consistent: true, as_of: None };
         served.account().get_balance(message).await.is_err()
     })
     .await;

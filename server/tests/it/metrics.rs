@@ -37,7 +37,7 @@ async fn what_happens_is_counted_and_nobody_is_named() {
     served.account().deduct(wire::deduct(user_id, "5000")).await.unwrap_err();
     let unknown = DeductRequest { strategy: "unheard-of".to_owned(), ..wire::deduct(user_id, "1") };
     served.account().deduct(unknown).await.unwrap_err();
-    served.account().get_balance(GetBalanceRequest { user_id: -1, consistent: true }).await.unwrap_err();
+    served.account().get_balance(GetBalanceRequest { user_id: -1, consistent: true, as_of: None }).await.unwrap_err();
     let stream = served.account().stream_timeline(StreamTimelineRequest::default()).await.unwrap();
     drop(stream);
 
@@ -103,8 +103,9 @@ async fn invented_methods_are_counted_as_one() {
         let mut grpc = tonic::client::Grpc::new(served.channel());
         grpc.ready().await.unwrap();
         let codec = tonic_prost_codec();
-        let answer =
-            grpc.unary(tonic::Request::new(GetBalanceRequest { user_id: 1, consistent: true }), path, codec).await;
+        let answer = grpc
+            .unary(tonic::Request::new(GetBalanceRequest { user_id: 1, consistent: true, as_of: None }), path, codec)
+            .await;
         assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented);
     }
     let text = get(served.http, "/metrics").await.1;

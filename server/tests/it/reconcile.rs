@@ -13,7 +13,7 @@ use zbl_server::{
 use crate::app::{Bench, Database, deduction, money};
 
 /// Two changes that have read the same: the second overwrites the first.
-async fn race(bench: &Bench, [first, second]: [Change; 2]) {
+pub async fn race(bench: &Bench, [first, second]: [Change; 2]) {
     let none = Some(strategy::find("none").unwrap());
     let gates = [first, second].map(|change| bench.gates.hold(change.request_id, Phase::Compute));
     let calls = [first, second].map(|change| {
@@ -30,7 +30,7 @@ async fn race(bench: &Bench, [first, second]: [Change; 2]) {
 }
 
 /// A whole round: every account is listed, and then the end of the list.
-async fn loss(reconciler: &mut Reconciler) -> u128 {
+pub async fn loss(reconciler: &mut Reconciler) -> u128 {
     for _ in 0..4 {
         reconciler.tick().await.unwrap();
     }

@@ -53,7 +53,7 @@ async fn every_service_but_health_asks_for_it() {
     let (served, _database) = serve(&["--auth-token=s3cret"]).await;
     let user_id = served.bench.account("10.00").await;
     for wrong in [None, Some("wrong"), Some("s3cre"), Some("s3crett")] {
-        let balance = GetBalanceRequest { user_id, consistent: false };
+        let balance = GetBalanceRequest { user_id, consistent: false, as_of: None };
         let refusals = [
             served.account().deduct(showing(wrong, deduct(user_id, "1"))).await.map(drop),
             served.account().get_balance(showing(wrong, balance)).await.map(drop),

@@ -154,7 +154,7 @@ async fn what_is_not_sampled_has_ids_and_is_not_exported() {
     assert_eq!((ours.len(), timeline_traces(&served, &request_id, 4).await), (32, vec![ours.clone(); 4]));
     assert_ne!(told(&served.account().deduct(second).await), ours);
     // What is malformed is ignored.
-    let mut malformed = Request::new(GetBalanceRequest { user_id, consistent: true });
+    let mut malformed = Request::new(GetBalanceRequest { user_id, consistent: true, as_of: None });
     malformed.metadata_mut().insert("traceparent", "00-0-0-01".parse().unwrap());
     assert_ne!(told(&served.account().get_balance(malformed).await), "0");
 
@@ -186,7 +186,7 @@ async fn refusals_and_streams_are_traced_too() {
     let mut grpc = tonic::client::Grpc::new(served.channel());
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<GetBalanceRequest, GetBalanceRequest>::default();
-    let message = GetBalanceRequest { user_id, consistent: true };
+    let message = GetBalanceRequest { user_id, consistent: true, as_of: None };
     let path = "/zbl.v1.AccountService/Invented".parse().unwrap();
     let answer = grpc.unary(unknown.call(message, "01"), path, codec).await;
     assert_eq!((told(&answer), answer.unwrap_err().code()), (unknown.trace_id.clone(), Code::Unimplemented));

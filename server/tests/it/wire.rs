@@ -71,8 +71,12 @@ async fn said<T: std::fmt::Debug>(call: impl Future<Output = Answer<T>>) -> Said
 
 /// Balance and version, as a caller is told them.
 async fn state(served: &Served, user_id: i64) -> (String, i64) {
-    let answer =
-        served.account().get_balance(v1::GetBalanceRequest { user_id, consistent: false }).await.unwrap().into_inner();
+    let answer = served
+        .account()
+        .get_balance(v1::GetBalanceRequest { user_id, consistent: false, as_of: None })
+        .await
+        .unwrap()
+        .into_inner();
     (answer.balance, answer.version)
 }
 

@@ -235,7 +235,7 @@ impl AccountService for Fake {
         let mut books = self.books();
         books.turn_away()?;
         let balance = Money::from_minor(books.balance).to_string();
-        Ok(Response::new(GetBalanceResponse { user_id: 1, balance, version: books.version() }))
+        Ok(Response::new(GetBalanceResponse { user_id: 1, balance, version: books.version(), entry_time: None }))
     }
 
     async fn list_entries(&self, _: Request<ListEntriesRequest>) -> Result<Response<ListEntriesResponse>, Status> {
@@ -243,6 +243,13 @@ impl AccountService for Fake {
         books.turn_away()?;
         let entries = books.entries.clone();
         Ok(Response::new(ListEntriesResponse { entries, next_page_token: String::new() }))
+    }
+
+    async fn rebuild_balance(
+        &self,
+        _: Request<RebuildBalanceRequest>,
+    ) -> Result<Response<RebuildBalanceResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
     }
 
     async fn list_strategies(

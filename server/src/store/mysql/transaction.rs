@@ -239,6 +239,14 @@ impl Transaction for MysqlTransaction {
         row.map_err(|error| self.failed(&error))?.map(statements::entry).transpose()
     }
 
+    async fn entries_before(&mut self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let page = statements::entries_before(user_id, before_version, limit);
+        let rows = wire.answered(page.load::<statements::EntryRow>(c)).await;
+        rows.map_err(|error| self.failed(&error))?.into_iter().map(statements::entry).collect()
+    }
+
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         let wire = Arc::clone(&self.wire);
         let c = self.connection().await?;

@@ -242,6 +242,11 @@ impl Transaction for SqliteTransaction {
         row.map(statements::entry).transpose()
     }
 
+    async fn entries_before(&mut self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let rows = self.run(move |c| statements::entries_before(user_id, before_version, limit).load(c)).await?;
+        rows.into_iter().map(statements::entry).collect()
+    }
+
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         let entry = *entry;
         self.run(move |c| statements::append!(&entry).execute(c)).await.map(drop)

@@ -72,7 +72,7 @@ fn call() -> impl Strategy<Value = Call> {
         (user(), text(), text(), text()).prop_map(|(user_id, amount, request_id, strategy)| Call::Deposit(
             DepositRequest { user_id, amount, request_id, strategy }
         )),
-        user().prop_map(|user_id| Call::Balance(GetBalanceRequest { user_id, consistent: false })),
+        user().prop_map(|user_id| Call::Balance(GetBalanceRequest { user_id, consistent: false, as_of: None })),
         (user(), text(), any::<bool>()).prop_map(|(user_id, request_id, resolve)| Call::Fate(GetDeductionRequest {
             user_id,
             request_id,

@@ -55,7 +55,8 @@ async fn calls_beyond_the_rate_are_told_when_to_come_back() {
     let user_id = served.bench.account("1000.00").await;
     let mut account = served.account();
     let (passed, status) =
-        until_refused(async || account.get_balance(GetBalanceRequest { user_id, consistent: true }).await).await;
+        until_refused(async || account.get_balance(GetBalanceRequest { user_id, consistent: true, as_of: None }).await)
+            .await;
     assert!(passed >= 3, "{passed} passed");
     assert_eq!(Said::by(&status), rate_limited("server"));
     assert_eq!((header(&status, "ratelimit-limit"), header(&status, "ratelimit-remaining")), (1, 0));
@@ -93,7 +94,11 @@ async fn one_account_does_not_use_up_the_rate_of_another() {
     served.account().deduct(deduct(other, "1")).await.unwrap();
     // Nor is anybody kept from asking what there is, and what became of a change.
     for _ in 0..10 {
-        served.account().get_balance(GetBalanceRequest { user_id: greedy, consistent: true }).await.unwrap();
+        served
+            .account()
+            .get_balance(GetBalanceRequest { user_id: greedy, consistent: true, as_of: None })
+            .await
+            .unwrap();
         let request_id = super::fresh();
         served
             .account()
@@ -128,10 +133,13 @@ async fn what_there_is_no_room_for_is_shed_at_once() {
     let held = Held::before_commit(&served, user_id).await;
     let plain = Said::plain(Code::ResourceExhausted, Reason::Overloaded, &[]);
     let expected = Said { retry: true, quota: true, ..plain };
-    assert_eq!(said(served.account().get_balance(GetBalanceRequest { user_id, consistent: true })).await, expected);
+    assert_eq!(
+        said(served.account().get_balance(GetBalanceRequest { user_id, consistent: true, as_of: None })).await,
+        expected
+    );
     held.gate.release();
     held.call.await.unwrap().unwrap();
-    served.account().get_balance(GetBalanceRequest { user_id, consistent: true }).await.unwrap();
+    served.account().get_balance(GetBalanceRequest { user_id, consistent: true, as_of: None }).await.unwrap();
 }
 
 /// Whoever is in has not taken room for all that may come behind.
@@ -224,7 +232,7 @@ async fn every_answer_repeats_the_id_of_its_call() {
     let (served, _database) = on_sqlite(&[]).await;
     let user_id = served.bench.account("1000.00").await;
     let call = |user_id, id: &'static str| {
-        let mut call = Request::new(GetBalanceRequest { user_id, consistent: true });
+        let mut call = Request::new(GetBalanceRequest { user_id, consistent: true, as_of: None });
         call.metadata_mut().insert("x-request-id", id.parse().unwrap());
         call
     };
@@ -232,7 +240,7 @@ async fn every_answer_repeats_the_id_of_its_call() {
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "order-7");
     let refusal = served.account().get_balance(call(-1, "order-8")).await.unwrap_err();
     assert_eq!(refusal.metadata().get("x-request-id").unwrap(), "order-8");
-    let own = served.account().get_balance(GetBalanceRequest { user_id, consistent: true }).await.unwrap();
+    let own = served.account().get_balance(GetBalanceRequest { user_id, consistent: true, as_of: None }).await.unwrap();
     assert_eq!(own.metadata().get("x-request-id").unwrap().len(), 32);
 }
 

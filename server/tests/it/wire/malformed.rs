@@ -82,7 +82,7 @@ async fn user_ids() {
         refused(
             &served,
             user_id,
-            account.get_balance(GetBalanceRequest { user_id: wrong, consistent: false }),
+            account.get_balance(GetBalanceRequest { user_id: wrong, consistent: false, as_of: None }),
             &expected,
         )
         .await;

@@ -201,7 +201,10 @@ async fn a_database_that_is_away() {
     let expected = Said::plain(Code::Unavailable, Reason::BackendDown, &[("backend", "database")]);
     assert_eq!(said(account.deduct(deduct(user_id, "1"))).await, expected);
     assert_eq!(said(account.deposit(deposit(user_id, "1"))).await, expected);
-    assert_eq!(said(account.get_balance(GetBalanceRequest { user_id, consistent: false })).await, expected);
+    assert_eq!(
+        said(account.get_balance(GetBalanceRequest { user_id, consistent: false, as_of: None })).await,
+        expected
+    );
     proxy.set_new_connections(NewConnections::Pass);
     assert_eq!(state(&served, user_id).await, ("1000.00".to_owned(), 1), "back, and nothing was changed");
 }
@@ -216,7 +219,8 @@ async fn a_database_that_has_been_away_for_a_while() {
     let mut account = served.account();
     let plain = Said::plain(Code::Unavailable, Reason::CircuitOpen, &[("backend", "database")]);
     let expected = Said { retry: true, ..plain };
-    let mut ask = async || said(account.get_balance(GetBalanceRequest { user_id, consistent: true })).await;
+    let mut ask =
+        async || said(account.get_balance(GetBalanceRequest { user_id, consistent: true, as_of: None })).await;
     until("the breaker opens", async || ask().await == expected).await;
     let status = served.account().deduct(deduct(user_id, "1")).await.unwrap_err();
     let left = status.get_details_retry_info().unwrap().retry_delay.unwrap();

@@ -54,7 +54,7 @@ async fn no_such_account() {
         refused(
             &served,
             user_id,
-            account.get_balance(GetBalanceRequest { user_id: absent, consistent: false }),
+            account.get_balance(GetBalanceRequest { user_id: absent, consistent: false, as_of: None }),
             &expected,
         )
         .await;
