@@ -1,6 +1,6 @@
 //! `zbl-server`, as a process: command line in, exit code out. 0 is success, 1 a failure at run time, 2 a command line
-//! or setting that cannot be followed; `explore` says 10 where what it found is not as promised, and 3 where it found
-//! nothing, as loadgen does.
+//! or setting that cannot be followed; `explore` and `verify` say 10 where what they found is not as promised, and 3 where
+//! they came to no result, as loadgen does.
 
 use std::{
     env,
@@ -24,6 +24,7 @@ use zbl_server::{
     logging::{self, Filter},
     reload::Hangup,
     shutdown::Shutdown,
+    verify::{self, Verdict},
 };
 
 const FAILURE: u8 = 1;
@@ -41,8 +42,10 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(&error, USAGE),
     };
-    if let Command::Explore(arguments) = &invocation.command {
-        return explore(arguments, &invocation);
+    match &invocation.command {
+        Command::Explore(arguments) => return explore(arguments, &invocation),
+        Command::Verify(arguments) => return verify(*arguments, &invocation.config),
+        _ => {}
     }
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,8 +67,8 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             let keep = if cli::database_is_given(&effective) { demo::Keep::Configured } else { demo::Keep::Nothing };
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
         }
-        // It has exit codes of its own.
-        Command::Explore(_) => Ok(()),
+        // They have exit codes of their own.
+        Command::Explore(_) | Command::Verify(_) => Ok(()),
         Command::Serve => {
             let filter = logging::start(&config)?;
             run_to_end(serve(config, filter))
@@ -92,6 +95,19 @@ fn explore(arguments: &explore::Arguments, invocation: &Invocation) -> ExitCode 
         Ok(())
     });
     explored.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
+}
+
+fn verify(arguments: verify::Arguments, config: &Config) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let verified = run_to_end(async {
+        logging::start(config)?;
+        match verify::run(arguments, config).await? {
+            Verdict::Sound => {}
+            Verdict::Unsound => code = ExitCode::from(NOT_AS_PROMISED),
+        }
+        Ok(())
+    });
+    verified.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
 }
 
 fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
