@@ -196,18 +196,16 @@ impl<F: FnMut(Told<'_>) -> io::Result<()>> Pass<'_, F> {
 
     /// Ends a journal at the account's row; first it is read on to there, where the account went on meanwhile.
     async fn end(&mut self, mut journal: Journal, account: Option<State>) -> Result<(), Error> {
-        let stands_at = account.map_or(0, |state| state.version);
-        let ours =
-            |record: &Record, journal: &Journal| record.user_id == journal.user_id() && record.version <= stands_at;
-        let mut is_read = false;
-        while journal.version() < stands_at && !is_read {
-            let page = self.store.records((journal.user_id(), journal.version()), PAGE).await?;
-            is_read = page.len() as i64 != PAGE;
-            for record in page {
-                is_read |= !ours(&record, &journal);
-                if is_read {
-                    break;
-                }
+        let (user_id, stands_at) = (journal.user_id(), account.map_or(0, |state| state.version));
+        while journal.version() < stands_at {
+            let limit = (stands_at - journal.version()).min(PAGE);
+            let page = self.store.records((user_id, journal.version()), limit).await?;
+            let ours = |record: &Record| record.user_id == user_id && record.version <= stands_at;
+            let ours: Vec<Record> = page.into_iter().take_while(ours).collect();
+            if ours.is_empty() {
+                break;
+            }
+            for record in ours {
                 self.follow(&mut journal, record)?;
             }
         }
