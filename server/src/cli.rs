@@ -12,12 +12,12 @@ use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
     explore,
     healthcheck::Question,
-    reconcile, strategy,
+    reconcile, strategy, verify,
 };
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, or stopped as asked; 1 failed at run time, or a demonstration that did not go as promised;
-2 a command line or setting that cannot be followed. `explore` and `reconcile` have their own: see their --help.";
+2 a command line or setting that cannot be followed. `explore`, `reconcile` and `verify` have their own: see their --help.";
 
 /// An account service that never loses a cent under concurrency, and the instrument that proves it.
 #[derive(Debug, Parser)]
@@ -52,6 +52,8 @@ pub enum Command {
     Explore(explore::Arguments),
     /// Hold every balance against its journal, tell every lost update, and repair what is off if told to
     Reconcile(reconcile::command::Arguments),
+    /// Follow every account's hash chain and find what was changed behind the service's back
+    Verify(verify::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

@@ -116,6 +116,8 @@ pub struct Config {
     pub breaker_open: Duration,
     /// How many must succeed before it closes.
     pub breaker_probes: u32,
+    /// Whether entries get digests.
+    pub hash_chain: bool,
     /// How often journal and balances are compared; zero: never.
     pub reconcile_every: Duration,
     /// Database connections to keep.
@@ -213,6 +215,7 @@ impl Config {
             breaker_least: read.value(&BREAKER_LEAST, number(1..=u32::MAX))?,
             breaker_open: read.time(&BREAKER_OPEN, time(Duration::ZERO))?,
             breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
+            hash_chain: read.value(&HASH_CHAIN, truth)?,
             reconcile_every: read.time(&RECONCILE_EVERY, time(Duration::ZERO))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,

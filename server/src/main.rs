@@ -1,6 +1,6 @@
 //! `zbl-server`, as a process: command line in, exit code out. 0 is success, 1 a failure at run time, 2 a command line
-//! or setting that cannot be followed; `explore` says 10 where what it found is not as promised, `reconcile` where money is
-//! gone, and both 3 where they found nothing, as loadgen does.
+//! or setting that cannot be followed; `explore`, `reconcile` and `verify` say 10 where what they found is not as promised, and 3
+//! where they came to no result, as loadgen does.
 
 use std::{
     env,
@@ -25,6 +25,7 @@ use zbl_server::{
     reconcile::command as reconcile,
     reload::Hangup,
     shutdown::Shutdown,
+    verify::{self, Verdict},
 };
 
 const FAILURE: u8 = 1;
@@ -42,11 +43,11 @@ fn main() -> ExitCode {
         }
         Err(error) => return complain(&error, USAGE),
     };
-    if let Command::Explore(arguments) = &invocation.command {
-        return explore(arguments, &invocation);
-    }
-    if let Command::Reconcile(arguments) = &invocation.command {
-        return reconcile(arguments, &invocation.config);
+    match &invocation.command {
+        Command::Explore(arguments) => return explore(arguments, &invocation),
+        Command::Verify(arguments) => return verify(*arguments, &invocation.config),
+        Command::Reconcile(arguments) => return reconcile(arguments, &invocation.config),
+        _ => {}
     }
     match run(invocation) {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,7 +70,7 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
         }
         // They have exit codes of their own.
-        Command::Explore(_) | Command::Reconcile(_) => Ok(()),
+        Command::Explore(_) | Command::Reconcile(_) | Command::Verify(_) => Ok(()),
         Command::Serve => {
             let filter = logging::start(&config)?;
             run_to_end(serve(config, filter))
@@ -110,6 +111,19 @@ fn reconcile(arguments: &reconcile::Arguments, config: &Config) -> ExitCode {
         Ok(())
     });
     reconciled.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
+}
+
+fn verify(arguments: verify::Arguments, config: &Config) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let verified = run_to_end(async {
+        logging::start(config)?;
+        match verify::run(arguments, config).await? {
+            Verdict::Sound => {}
+            Verdict::Unsound => code = ExitCode::from(NOT_AS_PROMISED),
+        }
+        Ok(())
+    });
+    verified.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
 }
 
 fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {

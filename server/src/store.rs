@@ -23,7 +23,10 @@ pub use self::{
     filter::{Filter, FilterState},
     meter::Work,
 };
-use crate::account::{Entry, Money, NewEntry, State};
+use crate::{
+    account::{Entry, Money, NewEntry, State},
+    chain::Record,
+};
 
 /// How a transaction is isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,6 +236,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>>;
+
+    /// At most `limit` entries of all accounts as they are held, in order of account and version, after one.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn records(&self, after: (i64, i64), limit: i64) -> Result<Vec<Record>>;
 
     /// Where the account stood when that was last noted; before its first event where it never was.
     ///

@@ -9,6 +9,7 @@ use super::Error;
 use crate::{
     breaker::{self, Breaker},
     cache::{self, Cache, Reads},
+    chain::Chaining,
     config::{Config, DatabaseUrl, RedisUrl},
     gate::Gates,
     ledger::{self, Ledger},
@@ -98,13 +99,18 @@ fn locks(config: &Config) -> Result<Locks, Error> {
     Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+/// The configured database, its schema brought up to date, with nothing around it.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    let chaining = if config.hash_chain { Chaining::On } else { Chaining::Off };
     Ok(match &config.database_url {
-        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
+        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait, chaining).await?),
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
-            Arc::new(MysqlStore::open(url, &limits).await?)
+            Arc::new(MysqlStore::open(url, &limits, chaining).await?)
         }
     })
 }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
+    chain::Record,
     store::{
         AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
         Result, RowLock, Store, Transaction, Work,
@@ -145,6 +146,10 @@ impl Store for Announced {
 
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         self.inner.entries_of_accounts(after_user_id, limit).await
+    }
+
+    async fn records(&self, after: (i64, i64), limit: i64) -> Result<Vec<Record>> {
+        self.inner.records(after, limit).await
     }
 
     async fn snapshot(&self, user_id: i64) -> Result<State> {

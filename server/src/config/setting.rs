@@ -173,6 +173,12 @@ pub(super) const BREAKER_OPEN: Setting = Setting::new(
 );
 pub(super) const BREAKER_PROBES: Setting =
     Setting::new("breaker_probes", "3", "N", "How many calls are then let in, and must succeed, before all are");
+pub(super) const HASH_CHAIN: Setting = Setting::new(
+    "hash_chain",
+    "true",
+    "true|false",
+    "Write with each entry a digest over it and the entry before it, so that `zbl-server verify` can find what was changed by hand",
+);
 pub(super) const RECONCILE_EVERY: Setting = Setting::new(
     "reconcile_every",
     "1s",
@@ -259,7 +265,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 48] = [
+pub const SETTINGS: [&Setting; 49] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &TLS_CERT,
@@ -288,6 +294,7 @@ pub const SETTINGS: [&Setting; 48] = [
     &BREAKER_LEAST,
     &BREAKER_OPEN,
     &BREAKER_PROBES,
+    &HASH_CHAIN,
     &RECONCILE_EVERY,
     &POOL_SIZE,
     &MAX_ATTEMPTS,

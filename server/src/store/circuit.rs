@@ -24,6 +24,7 @@ use super::{
 use crate::{
     account::{Entry, Money, NewEntry, State},
     breaker::{Breaker, Leave, Refused},
+    chain::Record,
 };
 
 /// A store behind a breaker.
@@ -104,6 +105,10 @@ impl Store for Circuit {
 
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         self.asked(move |store| async move { store.entries_of_accounts(after_user_id, limit).await }).await
+    }
+
+    async fn records(&self, after: (i64, i64), limit: i64) -> Result<Vec<Record>> {
+        self.asked(move |store| async move { store.records(after, limit).await }).await
     }
 
     async fn snapshot(&self, user_id: i64) -> Result<State> {

@@ -2,6 +2,7 @@
 //! and shared row locks. Error texts are read in `mysql/answer.rs`.
 
 mod answer;
+mod chained;
 mod lock_many;
 mod pool;
 mod text;
@@ -28,7 +29,10 @@ use super::{
     schema::{account_filter, accounts},
     statements::{self, Kept},
 };
-use crate::account::{Entry, State};
+use crate::{
+    account::{Entry, State},
+    chain::{Chaining, Record},
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/mysql");
 
@@ -53,6 +57,7 @@ pub struct MysqlStore {
     database: String,
     flavour: Flavour,
     wire: Arc<Wire>,
+    chaining: Chaining,
 }
 
 #[derive(QueryableByName)]
@@ -83,11 +88,12 @@ async fn scalar(connection: &mut AsyncMysqlConnection, sql: &str) -> Result<Stri
 }
 
 impl MysqlStore {
-    /// Connects, and brings the schema up to date under a lock that servers starting together share.
+    /// Connects, and brings the schema up to date under a lock that servers starting together share. What it journals gets
+    /// digests or not, as `chaining` says.
     ///
     /// # Errors
     /// [`Error::Down`] when the URL is malformed, the database cannot be reached or its schema cannot be migrated.
-    pub async fn open(url: &str, limits: &Limits) -> Result<Self> {
+    pub async fn open(url: &str, limits: &Limits, chaining: Chaining) -> Result<Self> {
         let opts = Opts::from_url(url).map_err(|error| Error::Down(format!("database URL: {error}")))?;
         let database = opts.db_name().unwrap_or_default().to_owned();
         let pool = Pool::new(opts.clone(), limits)?;
@@ -97,7 +103,7 @@ impl MysqlStore {
         let flavour = if version.contains("MariaDB") { Flavour::MariaDb } else { Flavour::MySql };
         migrate(connection).await?;
         let wire = Arc::new(Wire::new(limits.lock_wait + limits.pool_wait));
-        Ok(Self { pool, apart, database, flavour, wire })
+        Ok(Self { pool, apart, database, flavour, wire, chaining })
     }
 
     async fn count(&self, sql: &str) -> Result<u64> {
@@ -218,6 +224,12 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
+    async fn records(&self, after: (i64, i64), limit: i64) -> Result<Vec<Record>> {
+        let mut lease = self.pool.lease(None).await?;
+        let rows = self.wire.answered(chained::Records::new(after, limit).load(lease.connection()?)).await;
+        self.ended(lease, rows)?.into_iter().map(statements::record).collect()
+    }
+
     async fn snapshot(&self, user_id: i64) -> Result<State> {
         let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::newest_snapshot(user_id).first(lease.connection()?)).await.optional();
@@ -264,11 +276,11 @@ impl Store for MysqlStore {
     }
 
     fn transaction(&self, isolation: Isolation, until: Option<Instant>) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), isolation, until))
+        Box::new(MysqlTransaction::new(self.pool.clone(), Arc::clone(&self.wire), self.chaining, isolation, until))
     }
 
     fn transaction_apart(&self, isolation: Isolation) -> Box<dyn Transaction> {
-        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), isolation, None))
+        Box::new(MysqlTransaction::new(self.apart.clone(), Arc::clone(&self.wire), self.chaining, isolation, None))
     }
 
     fn settlement(&self) -> Box<dyn Transaction> {

@@ -4,6 +4,7 @@
 //! elsewhere: whoever reads inside it reads alone. Only reads outside it (`none`, `optimistic`) can be stale.
 //! It refuses in-memory databases: they have no second connection to read beside the writer.
 
+mod chained;
 mod transaction;
 
 use std::{
@@ -33,7 +34,10 @@ use super::{
     schema::accounts,
     statements::{self, Kept},
 };
-use crate::account::{Entry, State};
+use crate::{
+    account::{Entry, State},
+    chain::{Chaining, Record},
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 
@@ -49,15 +53,17 @@ pub struct SqliteStore {
     waiting: Arc<AtomicUsize>,
     meter: Arc<Meter>,
     lock_wait: Duration,
+    chaining: Chaining,
 }
 
 impl SqliteStore {
     /// Opens or creates the database file and brings its schema up to date. `lock_wait` is how long a connection waits
-    /// for another *process* that writes the same file; within this one the writer is handed on in order.
+    /// for another *process* that writes the same file; within this one the writer is handed on in order. What it journals gets
+    /// digests or not, as `chaining` says.
     ///
     /// # Errors
     /// [`Error::Down`] when the file cannot be opened or migrated.
-    pub async fn open(path: &Path, lock_wait: Duration) -> Result<Self> {
+    pub async fn open(path: &Path, lock_wait: Duration, chaining: Chaining) -> Result<Self> {
         let path = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             let mut writer = connect(&path, lock_wait)?;
@@ -76,13 +82,14 @@ impl SqliteStore {
                 waiting: Arc::new(AtomicUsize::new(0)),
                 meter: Arc::new(Meter::default()),
                 lock_wait,
+                chaining,
             })
         });
         opened.await.map_err(|error| Error::Unexpected(error.to_string()))?
     }
 
     fn begin_with_first_statement(&self, until: Option<Instant>) -> SqliteTransaction {
-        SqliteTransaction::new(&self.writer, &self.waiting, &self.meter, self.lock_wait, until)
+        SqliteTransaction::new(&self.writer, &self.waiting, &self.meter, self.lock_wait, self.chaining, until)
     }
 
     /// Runs a read on a connection of its own.
@@ -180,6 +187,11 @@ impl Store for SqliteStore {
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {
         let rows = self.reading(move |c| statements::entries_of_accounts(after_user_id, limit).load(c)).await?;
         rows.into_iter().map(statements::entry).collect()
+    }
+
+    async fn records(&self, after: (i64, i64), limit: i64) -> Result<Vec<Record>> {
+        let rows = self.reading(move |c| chained::Records { after, limit }.load(c)).await?;
+        rows.into_iter().map(statements::record).collect()
     }
 
     async fn snapshot(&self, user_id: i64) -> Result<State> {

@@ -12,7 +12,10 @@ use super::{
     OVERTAKEN_LIMIT, Overtaken,
     schema::{Stored, account_filter, accounts, entries, snapshots},
 };
-use crate::account::{Entry, EntryKind, Money, NewEntry, State};
+use crate::{
+    account::{Entry, EntryKind, Money, NewEntry, State},
+    chain::{Digest, Record},
+};
 
 /// `balance, version` of an account.
 pub(super) type StateRow = (Stored, i64);
@@ -25,6 +28,9 @@ pub(super) type FencedRow = (i64, Stored, i64);
 
 /// The columns of an entry.
 pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, String, chrono::NaiveDateTime);
+
+/// The columns of a [`Record`].
+pub(super) type RecordRow = (i64, i64, String, Option<Vec<u8>>);
 
 type EntryColumns = (
     entries::user_id,
@@ -374,6 +380,19 @@ pub(super) fn entry(row: EntryRow) -> super::Result<Entry> {
         version_before,
         strategy,
         created_at,
+    })
+}
+
+pub(super) fn record((user_id, version, text, digest): RecordRow) -> super::Result<Record> {
+    let digest = digest.map(|bytes| self::digest(user_id, version, &bytes)).transpose()?;
+    Ok(Record { user_id, version, text, digest })
+}
+
+/// Reads a stored digest.
+pub(super) fn digest(user_id: i64, version: i64, bytes: &[u8]) -> super::Result<Digest> {
+    Digest::from_bytes(bytes).ok_or_else(|| {
+        let length = bytes.len();
+        super::Error::Unexpected(format!("the digest of entry ({user_id}, {version}) has {length} bytes, not 32"))
     })
 }
 

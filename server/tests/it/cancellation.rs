@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use uuid::Uuid;
 use zbl_server::{
     account::{Money, State},
+    chain::Chaining,
     config::DatabaseUrl,
     store::{
         self, Store,
@@ -39,7 +40,7 @@ async fn no_cancelled_call_leaves_its_answer_to_another() {
     // The store itself: the breaker before it would wait for a question whose asker has gone.
     let DatabaseUrl::Mysql(url) = config(&database.url, &[]).database_url else { panic!("not on MySQL") };
     let limits = Limits { pool_size: 4, pool_wait: Duration::from_secs(10), lock_wait: Duration::from_secs(5) };
-    let store = &MysqlStore::open(&url, &limits).await.unwrap();
+    let store = &MysqlStore::open(&url, &limits, Chaining::On).await.unwrap();
     let answers = stream::iter(calls).map(|(user_id, patience)| async move {
         let call = store.read(user_id);
         let balance = |state: store::Result<Option<State>>| (user_id, state.unwrap().unwrap().balance);

@@ -26,6 +26,7 @@ mod run_schedule;
 mod schedules;
 mod stalls;
 mod stream;
+mod tampering;
 mod timeline;
 mod tls;
 mod tokens;

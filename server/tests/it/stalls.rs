@@ -10,6 +10,7 @@ use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use test_support::MariaDb;
 use tokio::time::timeout;
 use zbl_server::{
+    chain::Chaining,
     config::DatabaseUrl,
     error::Error,
     store::{
@@ -80,7 +81,7 @@ async fn each_caller_waits_for_a_row_for_as_long_as_it_wants() {
     let user_id = bench.account("10.00").await;
     let DatabaseUrl::Mysql(url) = config(&database.url, &[]).database_url else { panic!("not on MySQL") };
     let limits = Limits { pool_size: 1, pool_wait: IN_TIME, lock_wait: IN_TIME };
-    let store = Arc::new(MysqlStore::open(&url, &limits).await.unwrap());
+    let store = Arc::new(MysqlStore::open(&url, &limits, Chaining::On).await.unwrap());
     let mut holder = bench.ledger.bench().store.transaction(Isolation::ReadCommitted, None);
     holder.read(user_id, RowLock::Exclusive).await.unwrap();
 

@@ -21,17 +21,32 @@ pub(super) type StateRow = (i64, Stored, i64);
 /// Reads accounts under X, in order of id.
 #[derive(Debug)]
 pub(super) struct LockMany {
-    /// As many as a power of two; the last one is repeated to fill it up.
     user_ids: Vec<i64>,
     if_locked: IfLocked,
 }
 
 impl LockMany {
     pub(super) fn new(user_ids: &BTreeSet<i64>, if_locked: IfLocked) -> Self {
-        let last = user_ids.last().copied();
-        let padding = user_ids.len().next_power_of_two() - user_ids.len();
-        Self { user_ids: user_ids.iter().copied().chain(last.into_iter().cycle().take(padding)).collect(), if_locked }
+        Self { user_ids: padded(user_ids), if_locked }
     }
+}
+
+/// As many ids as a power of two; the last one is repeated to fill it up.
+pub(super) fn padded(user_ids: &BTreeSet<i64>) -> Vec<i64> {
+    let last = user_ids.last().copied();
+    let padding = user_ids.len().next_power_of_two() - user_ids.len();
+    user_ids.iter().copied().chain(last.into_iter().cycle().take(padding)).collect()
+}
+
+/// The ids as bound values, with commas.
+pub(super) fn push_ids<'b>(out: &mut AstPass<'_, 'b, Mysql>, user_ids: &'b [i64]) -> QueryResult<()> {
+    for (at, user_id) in user_ids.iter().enumerate() {
+        if at > 0 {
+            out.push_sql(",");
+        }
+        out.push_bind_param::<BigInt, _>(user_id)?;
+    }
+    Ok(())
 }
 
 impl Query for LockMany {
@@ -47,12 +62,7 @@ impl QueryId for LockMany {
 impl QueryFragment<Mysql> for LockMany {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Mysql>) -> QueryResult<()> {
         out.push_sql("SELECT user_id, balance, version FROM accounts WHERE user_id IN (");
-        for (at, user_id) in self.user_ids.iter().enumerate() {
-            if at > 0 {
-                out.push_sql(",");
-            }
-            out.push_bind_param::<BigInt, _>(user_id)?;
-        }
+        push_ids(&mut out, &self.user_ids)?;
         // X on each row.
         out.push_sql(") ORDER BY user_id FOR UPDATE");
         if self.if_locked == IfLocked::Skip {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     account::{Money, NewEntry},
+    chain::{Chaining, Ends, text_before_time},
     store::{
         AccountWrite,
         schema::{MinorUnits, Stored, accounts},
@@ -29,10 +30,10 @@ use crate::{
 
 /// What an INSERT into the journal begins with.
 const INSERT: &str =
-    "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy) VALUES ";
+    "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy";
 
-/// About how long one row of it is.
-const ROW_LENGTH: usize = 144;
+/// About how long one row of it is, digest and all.
+const ROW_LENGTH: usize = 256;
 
 /// `balance, version`, and the version that [`begin_and_add`] gave, or 0.
 pub(super) type AddedRow = (Stored, i64, u64);
@@ -60,26 +61,58 @@ fn hex(id: &Uuid) -> String {
     format!("X'{}'", id.simple())
 }
 
-/// One INSERT for the journal.
-fn append(entries: &[NewEntry]) -> String {
+/// An INSERT of some rows, with the end that each has: the values of `more` columns.
+fn insert(entries: &[NewEntry], more: &str, mut end: impl FnMut(&mut String, &NewEntry)) -> String {
     let mut text = String::with_capacity(INSERT.len() + ROW_LENGTH * entries.len());
-    text.push_str(INSERT);
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{INSERT}{more}) VALUES ");
     for (at, entry) in entries.iter().enumerate() {
         let NewEntry { user_id, version, request_id, kind, delta, balance_after, version_before, strategy } = entry;
         let comma = if at == 0 { "" } else { "," };
         let (id, kind) = (request_id.simple(), kind.name());
-        // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "{comma}({user_id},{version},X'{id}','{kind}',{delta},{balance_after},{version_before},'{strategy}')"
+            "{comma}({user_id},{version},X'{id}','{kind}',{delta},{balance_after},{version_before},'{strategy}'"
         );
+        end(&mut text, entry);
+        text.push(')');
     }
     text
 }
 
-/// The journal's INSERT, and the COMMIT behind it.
-pub(super) fn append_and_commit(entry: &NewEntry) -> String {
-    append(slice::from_ref(entry)) + "; COMMIT"
+/// The columns that a chained entry has besides.
+const CHAINED: &str = ", created_at, digest";
+
+/// The INSERT of one entry. Where it is chained the database computes the digest, because it is its clock that gives
+/// `created_at`, which is one for the whole statement. The entry before is there to be read: whoever knows the version to
+/// append has seen that one committed. No lock under READ COMMITTED; under SERIALIZABLE S, on a row that nobody changes.
+/// Not an `INSERT … SELECT`: that would keep MariaDB's other inserts out while it waits.
+pub(super) fn append(entry: &NewEntry, chaining: Chaining) -> String {
+    match chaining {
+        Chaining::Off => append_all(slice::from_ref(entry)),
+        Chaining::On => insert(slice::from_ref(entry), CHAINED, |text, entry| {
+            let (user_id, before, covered) = (entry.user_id, entry.version - 1, text_before_time(entry));
+            // A table that is written can be read only within a derived one.
+            let _ = write!(
+                text,
+                ",CURRENT_TIMESTAMP(6),UNHEX(SHA2(CONCAT(COALESCE((SELECT previous.digest FROM (SELECT digest FROM entries \
+                 WHERE user_id={user_id} AND version={before}) AS previous),''),'{covered}',CURRENT_TIMESTAMP(6)),256))"
+            );
+        }),
+    }
+}
+
+/// One INSERT of entries that are not chained.
+pub(super) fn append_all(entries: &[NewEntry]) -> String {
+    insert(entries, "", |_, _| {})
+}
+
+/// One INSERT of entries that are, to where their accounts' chains end.
+pub(super) fn append_all_chained(entries: &[NewEntry], ends: &mut Ends, now: &str) -> String {
+    insert(entries, CHAINED, |text, entry| {
+        let digest = ends.and(entry, now);
+        let _ = write!(text, ",'{now}',X'{digest}'");
+    })
 }
 
 /// The beginning, and an addition within bounds (X). `LAST_INSERT_ID` is this session's memory: afterwards it is the
@@ -98,11 +131,10 @@ pub(super) fn state_and_added(user_id: i64) -> _ {
     accounts::table.find(user_id).select((accounts::balance, accounts::version, last_insert_id()))
 }
 
-/// One INSERT for the journal and one UPDATE for the balances. UPDATE … JOIN and not ON DUPLICATE KEY: that would open
-/// accounts that are not there.
-pub(super) fn writes(entries: &[NewEntry], accounts: &[AccountWrite]) -> String {
-    let mut text = append(entries);
-    text.push_str("; UPDATE accounts JOIN (");
+/// One UPDATE for the balances, to go behind the INSERT. UPDATE … JOIN and not ON DUPLICATE KEY: that would open accounts
+/// that are not there.
+pub(super) fn set_balances(accounts: &[AccountWrite]) -> String {
+    let mut text = "; UPDATE accounts JOIN (".to_owned();
     for (at, AccountWrite { user_id, balance, entries }) in accounts.iter().enumerate() {
         let union = if at == 0 { "" } else { " UNION ALL " };
         // A decimal literal is a DECIMAL; it is assigned, not computed with.

@@ -13,12 +13,14 @@ use uuid::Uuid;
 
 use super::{
     answer::{Answer, Wire, classify},
+    chained::{self, EndRow, Ends},
     lock_many::{LockMany, StateRow},
     pool::{Lease, Pool},
     text,
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
+    chain::{self, Chaining},
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
         meter::LockedSince,
@@ -30,6 +32,7 @@ use crate::{
 /// A transaction that begins with its first statement.
 pub(super) struct MysqlTransaction {
     pool: Pool,
+    chaining: Chaining,
     isolation: Isolation,
     /// How long its caller waits.
     until: Option<Instant>,
@@ -39,8 +42,14 @@ pub(super) struct MysqlTransaction {
 }
 
 impl MysqlTransaction {
-    pub(super) fn new(pool: Pool, wire: Arc<Wire>, isolation: Isolation, until: Option<Instant>) -> Self {
-        Self { pool, isolation, until, wire, lease: None, locked_since: LockedSince::default() }
+    pub(super) fn new(
+        pool: Pool,
+        wire: Arc<Wire>,
+        chaining: Chaining,
+        isolation: Isolation,
+        until: Option<Instant>,
+    ) -> Self {
+        Self { pool, chaining, isolation, until, wire, lease: None, locked_since: LockedSince::default() }
     }
 
     /// The transaction's connection; the first call begins.
@@ -72,6 +81,18 @@ impl MysqlTransaction {
             self.wire.meter.rolled_back(&self.locked_since);
         }
         error
+    }
+
+    /// Where the chains of accounts end that this transaction has locked, and the database's time: what comes next is
+    /// chained here, because the database could not refer from one row of an INSERT to the one before it.
+    async fn ends(&mut self, accounts: &[AccountWrite]) -> Result<(chain::Ends, String)> {
+        let wire = Arc::clone(&self.wire);
+        let user_ids = accounts.iter().map(|account| account.user_id).collect();
+        let c = self.connection().await?;
+        // No lock of its own: under X on the accounts nobody else can append. It must be a statement after the one that
+        // locked them, which may have begun before the last of the others committed.
+        let rows = wire.answered(Ends::new(&user_ids).load::<EndRow>(c)).await;
+        chained::ends(rows.map_err(|error| self.failed(&error))?)
     }
 
     /// Gives the connection back after a COMMIT that was answered.
@@ -179,8 +200,9 @@ impl Transaction for MysqlTransaction {
 
     async fn append_and_commit(mut self: Box<Self>, entry: &NewEntry) -> Result<()> {
         let wire = Arc::clone(&self.wire);
+        let append = text::append(entry, self.chaining) + "; COMMIT";
         let c = self.connection().await?;
-        let Err(error) = wire.answered(c.batch_execute(&text::append_and_commit(entry))).await else {
+        let Err(error) = wire.answered(c.batch_execute(&append)).await else {
             self.committed();
             return Ok(());
         };
@@ -217,9 +239,16 @@ impl Transaction for MysqlTransaction {
 
     async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
         let wire = Arc::clone(&self.wire);
+        let append = match self.chaining {
+            Chaining::Off => text::append_all(entries),
+            Chaining::On => {
+                let (mut ends, now) = self.ends(accounts).await?;
+                text::append_all_chained(entries, &mut ends, &now)
+            }
+        };
         let c = self.connection().await?;
         // X, held since the rows were locked.
-        let done = wire.answered(c.batch_execute(&text::writes(entries, accounts))).await;
+        let done = wire.answered(c.batch_execute(&(append + &text::set_balances(accounts)))).await;
         done.map_err(|error| self.failed(&error))
     }
 
@@ -249,9 +278,13 @@ impl Transaction for MysqlTransaction {
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
         let wire = Arc::clone(&self.wire);
+        let chaining = self.chaining;
         let c = self.connection().await?;
-        let done = wire.answered(statements::append!(entry).execute(c)).await;
-        done.map(drop).map_err(|error| self.failed(&error))
+        let done = match chaining {
+            Chaining::Off => wire.answered(statements::append!(entry).execute(c)).await.map(drop),
+            Chaining::On => wire.answered(c.batch_execute(&text::append(entry, chaining))).await,
+        };
+        done.map_err(|error| self.failed(&error))
     }
 
     async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {

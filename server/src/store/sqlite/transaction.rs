@@ -18,13 +18,14 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::blocking;
+use super::{blocking, chained};
 use crate::{
     account::{Entry, Money, NewEntry, State},
+    chain::Chaining,
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Matched, Result, RowLock, Transaction,
         meter::{LockedSince, Meter},
-        schema::{Exact, Plus, Stored, account_filter, accounts, entries, snapshots},
+        schema::{Exact, Plus, Stored, account_filter, accounts, snapshots},
         statements::{self, Kept},
     },
     waiting::{Waiting, counted},
@@ -65,6 +66,7 @@ pub(super) struct SqliteTransaction {
     meter: Arc<Meter>,
     locked_since: LockedSince,
     lock_wait: Duration,
+    chaining: Chaining,
     /// Until when its caller waits.
     until: Option<Instant>,
     begun: Option<Writer>,
@@ -76,6 +78,7 @@ impl SqliteTransaction {
         waiting: &Arc<AtomicUsize>,
         meter: &Arc<Meter>,
         lock_wait: Duration,
+        chaining: Chaining,
         until: Option<Instant>,
     ) -> Self {
         Self {
@@ -84,6 +87,7 @@ impl SqliteTransaction {
             meter: Arc::clone(meter),
             locked_since: LockedSince::default(),
             lock_wait,
+            chaining,
             until,
             begun: None,
         }
@@ -219,9 +223,10 @@ impl Transaction for SqliteTransaction {
 
     async fn write_many(&mut self, entries: &[NewEntry], accounts: &[AccountWrite]) -> Result<()> {
         let (entries, accounts) = (entries.to_vec(), accounts.to_vec());
+        let chaining = self.chaining;
         let write = move |c: &mut SqliteConnection| {
             for entry in &entries {
-                statements::append!(entry).execute(c)?;
+                chained::append(c, entry, chaining)?;
             }
             for account in &accounts {
                 statements::write_on!(account.user_id, account.balance, account.entries).execute(c)?;
@@ -248,8 +253,8 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn append(&mut self, entry: &NewEntry) -> Result<()> {
-        let entry = *entry;
-        self.run(move |c| statements::append!(&entry).execute(c)).await.map(drop)
+        let (entry, chaining) = (*entry, self.chaining);
+        self.run(move |c| chained::append(c, &entry, chaining)).await
     }
 
     async fn keep_snapshot(&mut self, user_id: i64, state: State) -> Result<()> {
