@@ -211,6 +211,26 @@ fn a_reset_in_the_run_is_a_stranger_but_costs_nothing() {
     assert_eq!((judgement.lost, judgement.difference), (minor(0), minor(0)));
 }
 
+/// What was lost in the run was lost, even if somebody has put it right by now.
+#[test]
+fn a_repair_in_the_run_is_a_stranger_and_makes_no_loss_undone() {
+    let mut model = Model::run(&[sold(0), sold(1)]);
+    model.entries.push(Entry {
+        version: 10,
+        request_id: Uuid::from_u128(500),
+        kind: EntryKind::Repair,
+        delta: minor(-10),
+        balance_after: minor(980),
+        version_before: 9,
+        strategy: String::new(),
+        created_at: None,
+    });
+    let last = State { balance: minor(980), version: 10 };
+    let judgement = judge(&Evidence { last, ..model.evidence() }).expect("small sums");
+    assert_eq!((judgement.verdict, judgement.doubts.as_slice()), (Verdict::Lost, [Doubt::Foreign(1)].as_slice()));
+    assert_eq!((judgement.lost, judgement.unattributed, judgement.lost_updates.len()), (minor(10), minor(0), 1));
+}
+
 #[test]
 fn a_million_operations_are_judged_within_two_seconds() {
     let model = Model::run(&[]);

@@ -197,8 +197,7 @@ impl AccountService for AccountRpc {
             Ok::<_, Error>((self.ledger.rebuild(user_id, mending).await?, mending))
         };
         let (rebuilt, mending) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
-        let replayed = rebuilt.replayed;
-        Ok(answer(convert::rebuild_response(rebuilt, mending), replayed))
+        Ok(answer(convert::rebuild_response(&rebuilt, mending), rebuilt.replayed))
     }
 
     async fn get_deduction(

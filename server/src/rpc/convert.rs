@@ -162,7 +162,7 @@ pub(super) fn mending(message: &v1::RebuildBalanceRequest) -> Result<Mending, In
     request_id(&message.request_id).map(Mending::Repair)
 }
 
-pub(super) fn rebuild_response(rebuilt: Rebuilt, mending: Mending) -> v1::RebuildBalanceResponse {
+pub(super) fn rebuild_response(rebuilt: &Rebuilt, mending: Mending) -> v1::RebuildBalanceResponse {
     v1::RebuildBalanceResponse {
         user_id: rebuilt.user_id,
         stored_balance: rebuilt.stored.balance.to_string(),

@@ -200,7 +200,7 @@ struct BalanceQuery {
 
 impl BalanceQuery {
     /// The point of the account's history that is asked for, if one is.
-    fn as_of(self) -> Result<Option<AsOf>, (&'static str, String)> {
+    fn point(self) -> Result<Option<AsOf>, (&'static str, String)> {
         match (self.as_of_version, self.as_of_time) {
             (None, None) => Ok(None),
             (Some(version), None) => Ok(Some(AsOf::AsOfVersion(version))),
@@ -227,7 +227,7 @@ async fn balance(
         Err(rejection) => return refusal(StatusCode::BAD_REQUEST, "INVALID_QUERY", &rejection.body_text()),
     };
     let consistent = query.consistent;
-    let as_of = match query.as_of() {
+    let as_of = match query.point() {
         Ok(as_of) => as_of,
         Err((reason, message)) => return refusal(StatusCode::BAD_REQUEST, reason, &message),
     };

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::app::{Database, PATIENCE, Served};
+use crate::app::{Database, PATIENCE, Served, deduction};
 
 /// Status and parsed body of a request; `body` goes as JSON.
 async fn request(address: SocketAddr, line: &str, body: &str) -> (u16, Value) {
@@ -63,6 +63,24 @@ async fn a_deduction_by_string_and_by_number_is_exact() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_past_is_told_by_version_and_by_time() {
+    for database in Database::each() {
+        let served = Served::start(&database.url, &[]).await;
+        let user = served.bench.account("1000.00").await;
+        served.bench.ledger.apply(deduction(user), None).await.unwrap();
+        let opened = served.bench.journal(user).await[0].created_at.and_utc();
+        let (status, answer) = request(served.http, &format!("GET /balance/{user}?as_of_version=1"), "").await;
+        let number: Value = serde_json::from_str("1000.00").unwrap();
+        assert_eq!((status, &answer["data"]["balance"]), (200, &number), "{answer}");
+        let time: chrono::DateTime<chrono::Utc> = answer["data"]["entry_time"].as_str().unwrap().parse().unwrap();
+        assert_eq!(time, opened);
+        let (status, answer) =
+            request(served.http, &format!("GET /balance/{user}?as_of_time=9999-01-01T00:00:00Z"), "").await;
+        assert_eq!((status, &answer["data"]["version"]), (200, &2.into()), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_is_recognised_here_and_over_grpc() {
     let database = Database::sqlite();
     let served = Served::start(&database.url, &[]).await;
@@ -102,6 +120,13 @@ async fn bad_requests_have_a_status_a_reason_and_no_effect() {
         ("GET /balance/x", String::new(), 400, "INVALID_USER_ID"),
         ("GET /balance/0", String::new(), 400, "INVALID_USER_ID"),
         ("GET /balance/404", String::new(), 404, "ACCOUNT_NOT_FOUND"),
+        ("GET /balance/404?as_of_version=1", String::new(), 404, "ACCOUNT_NOT_FOUND"),
+        (&format!("GET /balance/{user}?as_of_version=0"), String::new(), 400, "INVALID_AS_OF"),
+        (&format!("GET /balance/{user}?as_of_version=2"), String::new(), 400, "INVALID_AS_OF"),
+        (&format!("GET /balance/{user}?as_of_version=x"), String::new(), 400, "INVALID_QUERY"),
+        (&format!("GET /balance/{user}?as_of_time=yesterday"), String::new(), 400, "INVALID_AS_OF"),
+        (&format!("GET /balance/{user}?as_of_time=2001-01-01T00:00:00Z"), String::new(), 404, "ACCOUNT_NOT_FOUND"),
+        (&format!("GET /balance/{user}?as_of_version=1&as_of_time=x"), String::new(), 400, "INVALID_QUERY"),
         ("GET /api/swimlane?limit=x", String::new(), 400, "INVALID_QUERY"),
         ("GET /api/swimlane?unknown=1", String::new(), 400, "INVALID_QUERY"),
         ("GET /nowhere", String::new(), 404, "NOT_FOUND"),

@@ -10,12 +10,11 @@ use test_support::Redis;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tonic::Code;
-use tonic_types::StatusExt;
 use uuid::Uuid;
 use zbl_client::{AsOf, Client, Mending as Asked, Reason};
 use zbl_proto::v1::{RunAttackRequest, run_attack_response::Step};
 use zbl_server::{
-    account::{Change, Direction, EntryKind, Money, NewEntry, Refusal},
+    account::{EntryKind, Money, NewEntry, Refusal},
     error::Error,
     ledger::{AsOf as PastOf, Mending, Rebuilt},
     reconcile::Reconciler,
@@ -310,7 +309,6 @@ async fn the_past_is_told_by_version_and_by_time() {
     for database in Database::each() {
         let served = Served::start(&database.url, &[]).await;
         let user_id = served.bench.account("1000.00").await;
-        // A second apart, so that the clock's grain does not matter: v1 was opened two seconds ago.
         race(&served.bench, [deduction(user_id), deduction(user_id)]).await;
         let client = client(&served);
         let journal = served.bench.journal(user_id).await;

@@ -1,5 +1,7 @@
 //! The journal against the balances: what is found to be gone, and that it stays found until somebody mends it.
 
+mod command;
+
 use std::sync::Arc;
 
 use uuid::Uuid;

@@ -14,7 +14,7 @@ use zbl_proto::{
     Effect, Reason,
     v1::{
         DeductRequest, DepositRequest, GetBalanceRequest, GetDeductionRequest, ListEntriesRequest, OpenAccountRequest,
-        ResetAccountRequest, StreamTimelineRequest,
+        RebuildBalanceRequest, ResetAccountRequest, StreamTimelineRequest, get_balance_request::AsOf,
     },
 };
 use zbl_server::strategy::REGISTRY;
@@ -34,6 +34,7 @@ enum Call {
     Deduct(DeductRequest),
     Deposit(DepositRequest),
     Balance(GetBalanceRequest),
+    Rebuild(RebuildBalanceRequest),
     Fate(GetDeductionRequest),
     Entries(ListEntriesRequest),
     Reset(ResetAccountRequest),
@@ -73,6 +74,17 @@ fn call() -> impl Strategy<Value = Call> {
             DepositRequest { user_id, amount, request_id, strategy }
         )),
         user().prop_map(|user_id| Call::Balance(GetBalanceRequest { user_id, consistent: false, as_of: None })),
+        (user(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(|(user_id, seconds, nanos, by_version)| {
+            let as_of = if by_version {
+                AsOf::AsOfVersion(seconds)
+            } else {
+                AsOf::AsOfTime(prost_types::Timestamp { seconds, nanos })
+            };
+            Call::Balance(GetBalanceRequest { user_id, consistent: false, as_of: Some(as_of) })
+        }),
+        (user(), any::<bool>(), text()).prop_map(|(user_id, dry_run, request_id)| {
+            Call::Rebuild(RebuildBalanceRequest { user_id, dry_run, request_id })
+        }),
         (user(), text(), any::<bool>()).prop_map(|(user_id, request_id, resolve)| Call::Fate(GetDeductionRequest {
             user_id,
             request_id,
@@ -100,6 +112,7 @@ async fn make(served: &Served, call: Call) -> Result<(), Status> {
         Call::Open(request) => account.open_account(request).await.map(drop),
         Call::Deduct(request) => account.deduct(request).await.map(drop),
         Call::Deposit(request) => account.deposit(request).await.map(drop),
+        Call::Rebuild(request) => account.rebuild_balance(request).await.map(drop),
         Call::Balance(request) => account.get_balance(request).await.map(drop),
         Call::Fate(request) => account.get_deduction(request).await.map(drop),
         Call::Entries(request) => account.list_entries(request).await.map(drop),
