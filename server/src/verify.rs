@@ -151,7 +151,7 @@ impl<F: FnMut(Told<'_>) -> io::Result<()>> Pass<'_, F> {
                 }
                 ended.extend(open.take_if(|journal| journal.user_id() != record.user_id));
                 let journal = open.get_or_insert_with(|| self.journal(record.user_id));
-                self.follow(journal, record)?;
+                self.follow(journal, &record)?;
             }
             if !is_full || after.0 > last {
                 ended.extend(open.take());
@@ -205,7 +205,7 @@ impl<F: FnMut(Told<'_>) -> io::Result<()>> Pass<'_, F> {
             if ours.is_empty() {
                 break;
             }
-            for record in ours {
+            for record in &ours {
                 self.follow(&mut journal, record)?;
             }
         }
@@ -216,7 +216,7 @@ impl<F: FnMut(Told<'_>) -> io::Result<()>> Pass<'_, F> {
         Ok(())
     }
 
-    fn follow(&mut self, journal: &mut Journal, record: Record) -> Result<(), Error> {
+    fn follow(&mut self, journal: &mut Journal, record: &Record) -> Result<(), Error> {
         self.tally.entries += 1;
         self.tally.covered += u64::from(journal.follow(record) == Coverage::Compared);
         self.tell(journal)

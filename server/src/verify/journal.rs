@@ -230,8 +230,8 @@ impl Journal {
     }
 
     /// Goes on with the next entry.
-    pub fn follow(&mut self, record: Record) -> Coverage {
-        let Record { version, digest, .. } = record;
+    pub fn follow(&mut self, record: &Record) -> Coverage {
+        let Record { version, digest, .. } = *record;
         if version < 1 {
             self.findings.push(What::Inserted { versions: (version, version), account: None });
             return Coverage::None;
@@ -246,7 +246,7 @@ impl Journal {
             None => {}
         }
         // What comes after a gap cannot be compared: nobody knows the digest that it was chained to.
-        let right = if version == due { self.compare(&record) } else { None };
+        let right = if version == due { self.compare(record) } else { None };
         self.is_chained |= digest.is_some();
         if let Some(anchor) = self.anchor.take_if(|anchor| anchor.version == version)
             && Some(anchor.digest) != digest
@@ -267,7 +267,8 @@ impl Journal {
         };
         let follows = |before: Option<Digest>| Digest::of(before, text) == digest;
         // Where the digest before it was changed or taken away, and told of, this one follows from what that should be.
-        if !follows(previous) && !(previous_right.is_some() && follows(previous_right)) {
+        let sound = follows(previous) || previous_right.is_some_and(|right| follows(Some(right)));
+        if !sound {
             let alone = previous.is_some() && follows(None);
             self.findings.push(if alone { What::Broken { version } } else { What::Changed { version } });
         }

@@ -27,7 +27,7 @@ fn account(version: i64) -> Option<State> {
     Some(State { balance: Money::from_minor((100 - version) * 100), version })
 }
 
-fn found(records: Vec<Record>, account: Option<State>, anchor: Option<Anchor>) -> Vec<What> {
+fn found(records: &[Record], account: Option<State>, anchor: Option<Anchor>) -> Vec<What> {
     let mut journal = Journal::new(USER, anchor);
     for record in records {
         journal.follow(record);
@@ -40,7 +40,7 @@ fn found(records: Vec<Record>, account: Option<State>, anchor: Option<Anchor>) -
 fn check(what: &[What], tamper: impl FnOnce(&mut Vec<Record>)) {
     let mut records = journal(9, 0);
     tamper(&mut records);
-    assert_eq!(found(records, account(9), None), what);
+    assert_eq!(found(&records, account(9), None), what);
 }
 
 /// Makes the digests anew from an index on.
@@ -53,11 +53,11 @@ fn rewrite(records: &mut [Record], from: usize) {
 #[test]
 fn a_sound_journal_is_sound() {
     check(&[], |_| {});
-    assert_eq!(found(journal(9, 4), account(9), None), [], "chained from 5 on");
-    assert_eq!(found(journal(9, 9), account(9), None), [], "not chained");
+    assert_eq!(found(&journal(9, 4), account(9), None), [], "chained from 5 on");
+    assert_eq!(found(&journal(9, 9), account(9), None), [], "not chained");
     let mut partly = Journal::new(USER, None);
-    let covered = journal(9, 4).into_iter().filter(|record| partly.follow(record.clone()) == Coverage::Compared);
-    assert_eq!(covered.count(), 5);
+    let covered = journal(9, 4).iter().filter(|record| partly.follow(record) == Coverage::Compared).count();
+    assert_eq!(covered, 5);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn what_is_not_there_is_named() {
 fn what_should_not_be_there_is_named() {
     let chained = || journal(11, 0).split_off(9);
     check(&[What::Inserted { versions: (10, 11), account: Some(9) }], |records| records.extend(chained()));
-    assert_eq!(found(journal(2, 0), None, None), [What::Inserted { versions: (1, 2), account: None }]);
+    assert_eq!(found(&journal(2, 0), None, None), [What::Inserted { versions: (1, 2), account: None }]);
     check(&[What::Inserted { versions: (0, 0), account: None }], |records| {
         records.insert(0, Record { version: 0, digest: None, ..records[0].clone() });
     });
@@ -121,14 +121,14 @@ fn digests_that_are_gone_are_named() {
     let mut both = journal(9, 0);
     (both[4].digest, both[4].text) = (None, both[4].text.clone() + "0");
     let what = [What::Unchained { versions: (5, 5) }, What::Changed { version: 6 }];
-    assert_eq!(found(both, account(9), None), what);
+    assert_eq!(found(&both, account(9), None), what);
 }
 
 #[test]
 fn an_account_that_was_changed_is_found() {
     let richer = State { balance: Money::from_minor(1_000_000), version: 9 };
     let what = What::Balance { version: 9, entry: "91.00".to_owned(), account: "10000.00".to_owned() };
-    assert_eq!(found(journal(9, 0), Some(richer), None), [what]);
+    assert_eq!(found(&journal(9, 0), Some(richer), None), [what]);
 }
 
 /// Cut off with the account's row, or written anew to its end: no chain shows that, only what was kept elsewhere.
@@ -136,14 +136,14 @@ fn an_account_that_was_changed_is_found() {
 fn an_anchor_shows_what_no_chain_can() {
     let sound = journal(9, 0);
     let anchor = Some(Anchor { digest: sound[6].digest.unwrap(), version: 7 });
-    assert_eq!(found(sound.clone(), account(9), anchor), []);
-    assert_eq!(found(journal(5, 0), account(5), None), []);
-    assert_eq!(found(journal(5, 0), account(5), anchor), [What::Anchor { version: 7, digest: None }]);
+    assert_eq!(found(&sound, account(9), anchor), []);
+    assert_eq!(found(&journal(5, 0), account(5), None), []);
+    assert_eq!(found(&journal(5, 0), account(5), anchor), [What::Anchor { version: 7, digest: None }]);
     let mut anew = sound;
     anew[3].text.push('0');
     rewrite(&mut anew, 3);
-    assert_eq!(found(anew.clone(), account(9), None), []);
-    assert_eq!(found(anew.clone(), account(9), anchor), [What::Anchor { version: 7, digest: anew[6].digest }]);
+    assert_eq!(found(&anew, account(9), None), []);
+    assert_eq!(found(&anew, account(9), anchor), [What::Anchor { version: 7, digest: anew[6].digest }]);
 }
 
 #[test]
