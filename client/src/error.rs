@@ -78,6 +78,7 @@ impl Error {
             | Reason::InvalidRequestId
             | Reason::InvalidPage
             | Reason::InvalidResume
+            | Reason::InvalidFilter
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval

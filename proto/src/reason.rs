@@ -21,8 +21,10 @@ pub enum Reason {
     InvalidRequestId,
     /// The page token was not made by this service, or the page size is negative.
     InvalidPage,
-    /// The position to resume the timeline after was not given by this service.
+    /// The position to resume a stream after was not given by this service, or lies beyond what there is.
     InvalidResume,
+    /// The filter of a listing selects what cannot be.
+    InvalidFilter,
     /// The attack asked for is larger than the lab allows, or not one.
     InvalidAttack,
     /// The schedule cannot be played, or the step not be taken now.
@@ -77,12 +79,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
         Self::InvalidPage,
         Self::InvalidResume,
+        Self::InvalidFilter,
         Self::InvalidAttack,
         Self::InvalidSchedule,
         Self::InvalidInterval,
@@ -118,6 +121,7 @@ impl Reason {
             Self::InvalidRequestId => "INVALID_REQUEST_ID",
             Self::InvalidPage => "INVALID_PAGE",
             Self::InvalidResume => "INVALID_RESUME",
+            Self::InvalidFilter => "INVALID_FILTER",
             Self::InvalidAttack => "INVALID_ATTACK",
             Self::InvalidSchedule => "INVALID_SCHEDULE",
             Self::InvalidInterval => "INVALID_INTERVAL",

@@ -201,8 +201,10 @@ pub enum InvalidReason {
     UnknownStrategy,
     /// Not a token this service gave out, or a size below zero.
     Page,
-    /// Not a position this service gave out.
+    /// Not a position this service gave out, or beyond the newest.
     Resume,
+    /// A filter that selects what cannot be.
+    Filter,
     /// Too short, or not a duration.
     Interval,
     /// Not a `grpc-timeout`.

@@ -5,6 +5,8 @@
 //! Where an unsafe strategy overwrote others it is an older one, and what lies between is lost: so the fold follows the
 //! parents, and comes to what the newest event left behind, whoever wrote it.
 
+pub mod path;
+
 use std::collections::HashMap;
 
 use crate::account::{Entry, Money, State};

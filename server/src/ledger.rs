@@ -7,6 +7,7 @@
 //!   may still be in flight, and every strategy takes that lock before it commits.
 
 mod accounts;
+mod journal;
 mod settle;
 mod tries;
 
@@ -28,6 +29,7 @@ use tokio::{
 use self::tries::{Tries, Trying};
 pub use self::{
     accounts::Opened,
+    journal::{Cursor, Listed, Page, Walk},
     settle::{Fate, Resolve},
 };
 use crate::{

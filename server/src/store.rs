@@ -7,6 +7,7 @@ mod filter;
 mod meter;
 pub mod mysql;
 mod schema;
+mod selection;
 pub mod sqlite;
 mod statements;
 
@@ -22,6 +23,7 @@ pub use self::{
     circuit::Circuit,
     filter::{Filter, FilterState},
     meter::Work,
+    selection::{Criteria, Order, Selection},
 };
 use crate::account::{Entry, Money, NewEntry, State};
 
@@ -208,6 +210,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
+
+    /// Entries of one account, chosen by the database.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>>;
 
     /// At most `limit` entries of all accounts, in order of account and version, after one.
     ///

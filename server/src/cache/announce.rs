@@ -26,7 +26,7 @@ use crate::{
     account::{Entry, Money, NewEntry, State},
     store::{
         AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
-        Result, RowLock, Store, Transaction, Work,
+        Result, RowLock, Selection, Store, Transaction, Work,
     },
 };
 
@@ -137,6 +137,10 @@ impl Store for Announced {
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         self.inner.entries(user_id, after_version, limit).await
+    }
+
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        self.inner.select(selection).await
     }
 
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {

@@ -26,9 +26,6 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// The shortest interval of WatchStatus: a faster one would measure itself.
 const INTERVAL_LEAST: Duration = Duration::from_millis(100);
 
-/// What page tokens begin with, so that a number out of the blue is told from a token.
-const PAGE_TOKEN_PREFIX: &str = "after-version-";
-
 pub(super) fn user_id(value: i64) -> Result<i64, Invalid> {
     if value > 0 {
         return Ok(value);
@@ -108,23 +105,6 @@ pub(super) fn page_size(value: i32) -> Result<i64, Invalid> {
     }
 }
 
-/// The version after which a page begins.
-pub(super) fn page_token(token: &str) -> Result<i64, Invalid> {
-    if token.is_empty() {
-        return Ok(0);
-    }
-    let version = token.strip_prefix(PAGE_TOKEN_PREFIX).and_then(|text| text.parse().ok()).filter(|&v: &i64| v > 0);
-    version.ok_or_else(|| Invalid {
-        field: "page_token",
-        reason: InvalidReason::Page,
-        description: "not a next_page_token of this service; leave it empty for the first page".to_owned(),
-    })
-}
-
-pub(super) fn next_page_token(last: &Entry) -> String {
-    format!("{PAGE_TOKEN_PREFIX}{}", last.version)
-}
-
 pub(super) fn deduct_response(receipt: Receipt) -> v1::DeductResponse {
     v1::DeductResponse {
         user_id: receipt.user_id,
@@ -169,6 +149,7 @@ pub(super) fn entry(entry: Entry) -> v1::Entry {
             seconds: created.timestamp(),
             nanos: created.timestamp_subsec_nanos().cast_signed(),
         }),
+        overwritten_by: 0,
     }
 }
 

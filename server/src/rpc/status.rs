@@ -120,6 +120,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::UnknownStrategy => Reason::UnknownStrategy,
                 InvalidReason::Page => Reason::InvalidPage,
                 InvalidReason::Resume => Reason::InvalidResume,
+                InvalidReason::Filter => Reason::InvalidFilter,
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
                 InvalidReason::Schedule => Reason::InvalidSchedule,

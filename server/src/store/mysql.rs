@@ -23,7 +23,8 @@ use self::{
     transaction::MysqlTransaction,
 };
 use super::{
-    APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Store, Transaction, Work,
+    APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Selection, Store, Transaction,
+    Work,
     meter::LockedSince,
     schema::{account_filter, accounts},
     statements::{self, Kept},
@@ -201,6 +202,13 @@ impl Store for MysqlStore {
             .wire
             .answered(statements::entries_after(user_id, after_version, limit).load(lease.connection()?))
             .await;
+        self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
+    }
+
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        let mut lease = self.pool.lease(None).await?;
+        let page = statements::selected!(diesel::mysql::Mysql, selection);
+        let rows = self.wire.answered(page.load(lease.connection()?)).await;
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 

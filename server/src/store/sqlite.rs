@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
 use super::{
-    Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
+    Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Selection, Store, Transaction, Work,
     meter::Meter,
     schema::accounts,
     statements::{self, Kept},
@@ -169,6 +169,11 @@ impl Store for SqliteStore {
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         let rows = self.reading(move |c| statements::entries_after(user_id, after_version, limit).load(c)).await?;
+        rows.into_iter().map(statements::entry).collect()
+    }
+
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        let rows = self.reading(move |c| statements::selected!(diesel::sqlite::Sqlite, selection).load(c)).await?;
         rows.into_iter().map(statements::entry).collect()
     }
 

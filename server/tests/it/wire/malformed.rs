@@ -148,12 +148,12 @@ async fn pages_and_positions() {
     let tokens =
         ["1", "x", "after-version-", "after-version-0", "after-version--1", "after-version-9223372036854775808"];
     for wrong in tokens {
-        let page = ListEntriesRequest { user_id, page_size: 0, page_token: wrong.to_owned() };
+        let page = ListEntriesRequest { user_id, page_size: 0, page_token: wrong.to_owned(), ..Default::default() };
         refused(&served, user_id, account.list_entries(page), &token).await;
     }
     let size = Said::invalid(Reason::InvalidPage, "page_size");
     for wrong in [-1, i32::MIN] {
-        let page = ListEntriesRequest { user_id, page_size: wrong, page_token: String::new() };
+        let page = ListEntriesRequest { user_id, page_size: wrong, ..Default::default() };
         refused(&served, user_id, account.list_entries(page), &size).await;
     }
     let position = Said::invalid(Reason::InvalidResume, "after_sequence");
