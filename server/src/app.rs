@@ -24,7 +24,7 @@ use uuid::Uuid;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
 use zbl_trace::Traces;
 
-pub use self::parts::ledger;
+pub use self::parts::{ledger, open_store};
 use crate::{
     access::Access,
     account::{Money, Refusal},

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
-    explore,
+    explore, export,
     healthcheck::Question,
     strategy,
 };
@@ -50,6 +50,8 @@ pub enum Command {
     },
     /// Play every interleaving of operations on one account, judge each, and show how money is lost
     Explore(explore::Arguments),
+    /// Write the journal, or an account's, as CSV, NDJSON, or a journal for ledger-cli and hledger
+    Export(export::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

@@ -98,7 +98,11 @@ fn locks(config: &Config) -> Result<Locks, Error> {
     Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+/// The configured database alone, for those who read it beside the service.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
     Ok(match &config.database_url {
         DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
         DatabaseUrl::Mysql(url) => {
