@@ -187,12 +187,15 @@ pub struct Entry {
     pub strategy: String,
     /// When it was written, by the database's clock; `None` when the server does not say.
     pub created_at: Option<SystemTime>,
+    /// The version of the entry that overwrote it; `None` when it survives, or was not asked about
+    /// ([`crate::EntryFilter::lost_only`]).
+    pub overwritten_by: Option<i64>,
 }
 
 /// A page of a journal.
 #[derive(Clone, Debug)]
 pub struct EntryPage {
-    /// The entries, in order of version.
+    /// The entries, in the order asked for.
     pub entries: Vec<Entry>,
     /// The token of the next page; `None` after the last.
     pub next: Option<String>,
@@ -314,7 +317,7 @@ pub(crate) fn entry_page(message: v1::ListEntriesResponse) -> Result<EntryPage, 
     Ok(EntryPage { entries, next: Some(message.next_page_token).filter(|token| !token.is_empty()) })
 }
 
-fn entry(message: v1::Entry) -> Result<Entry, Error> {
+pub(crate) fn entry(message: v1::Entry) -> Result<Entry, Error> {
     Ok(Entry {
         version: message.version,
         request_id: request_id(&message.request_id)?,
@@ -324,6 +327,7 @@ fn entry(message: v1::Entry) -> Result<Entry, Error> {
         version_before: message.version_before,
         strategy: message.strategy,
         created_at: message.create_time.and_then(|time| SystemTime::try_from(time).ok()),
+        overwritten_by: Some(message.overwritten_by).filter(|&version| version != 0),
     })
 }
 

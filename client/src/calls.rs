@@ -23,6 +23,7 @@ use crate::channel::Calls;
 use crate::connection::{Connection, Medium, Route};
 use crate::credentials::{Bearer, Credentials};
 use crate::deduct_stream::{DeductStream, NotOpened, Unanswered};
+use crate::entries::{EntryFilter, EntryStream};
 use crate::timeline::{Start, Timeline};
 use crate::{AddressError, Error, Hold, Retry};
 
@@ -327,9 +328,30 @@ impl Client {
     /// # Errors
     /// Any [`Error`]; reading changes nothing.
     pub async fn entries(&self, user_id: i64, page_size: i32, after: Option<&str>) -> Result<EntryPage, Error> {
-        let message = v1::ListEntriesRequest { user_id, page_size, page_token: after.unwrap_or_default().to_owned() };
+        self.entries_where(user_id, &EntryFilter::default(), page_size, after).await
+    }
+
+    /// Reads one page of those entries that the filter admits. It may be short, or empty, and still not be the last: that
+    /// one has no [`EntryPage::next`]. A further page has to be asked for with the same filter.
+    ///
+    /// # Errors
+    /// Any [`Error`]; reading changes nothing.
+    pub async fn entries_where(
+        &self,
+        user_id: i64,
+        filter: &EntryFilter,
+        page_size: i32,
+        after: Option<&str>,
+    ) -> Result<EntryPage, Error> {
+        let message = filter.request(user_id, page_size, after);
         let call = |mut stubs: Stubs, request| async move { stubs.account.list_entries(request).await };
         account::entry_page(self.call(message, call).await?.into_inner())
+    }
+
+    /// Follows an account's journal from behind a version (0: from its opening) and for ever, across reconnections: every
+    /// entry once and in order, whichever server wrote it.
+    pub fn stream_entries(&self, user_id: i64, after_version: i64) -> EntryStream {
+        EntryStream::new(self.clone(), user_id, after_version)
     }
 
     /// Reads the whole journal from `first_version` on, in order of version.

@@ -79,6 +79,7 @@ impl Error {
             | Reason::InvalidPage
             | Reason::InvalidAsOf
             | Reason::InvalidResume
+            | Reason::InvalidFilter
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval

@@ -35,6 +35,7 @@ mod channel;
 mod connection;
 mod credentials;
 mod deduct_stream;
+mod entries;
 mod error;
 #[cfg(feature = "flags")]
 mod flags;
@@ -58,6 +59,7 @@ pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};
 pub use connection::{Connection, Wire};
 pub use credentials::{Credentials, CredentialsError, Identity};
 pub use deduct_stream::{Answered, DeductStream, NotOpened};
+pub use entries::{EntryFilter, EntryStream, EntryStreamItem};
 pub use error::Error;
 #[cfg(feature = "flags")]
 pub use flags::{ConnectionFlags, FlagsError, Token};
@@ -66,5 +68,5 @@ pub use http_port::HttpPort;
 pub use paint::Paint;
 pub use retry::{Backoff, Retry};
 pub use timeline::{Position, Start, Timeline, TimelineItem};
-pub use zbl_proto::v1::{EntryKind, Guarantee, Phase};
+pub use zbl_proto::v1::{EntryKind, EntryOrder, Guarantee, Phase};
 pub use zbl_proto::{Effect, Money, Reason};

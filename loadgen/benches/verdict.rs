@@ -49,6 +49,7 @@ impl Run {
                 version_before: ROOT + read as i64,
                 strategy: "none".to_owned(),
                 created_at: None,
+                overwritten_by: None,
             });
         }
         let heard = (0..WORKERS).flat_map(|worker| entries.iter().skip(worker).step_by(WORKERS));

@@ -23,8 +23,10 @@ pub enum Reason {
     InvalidPage,
     /// The version or time that a balance is asked for as of is none, or has not come yet.
     InvalidAsOf,
-    /// The position to resume the timeline after was not given by this service.
+    /// The position to resume a stream after was not given by this service, or lies beyond what there is.
     InvalidResume,
+    /// The filter of a listing selects what cannot be.
+    InvalidFilter,
     /// The attack asked for is larger than the lab allows, or not one.
     InvalidAttack,
     /// The schedule cannot be played, or the step not be taken now.
@@ -83,13 +85,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
         Self::InvalidPage,
         Self::InvalidAsOf,
         Self::InvalidResume,
+        Self::InvalidFilter,
         Self::InvalidAttack,
         Self::InvalidSchedule,
         Self::InvalidInterval,
@@ -128,6 +131,7 @@ impl Reason {
             Self::InvalidPage => "INVALID_PAGE",
             Self::InvalidAsOf => "INVALID_AS_OF",
             Self::InvalidResume => "INVALID_RESUME",
+            Self::InvalidFilter => "INVALID_FILTER",
             Self::InvalidAttack => "INVALID_ATTACK",
             Self::InvalidSchedule => "INVALID_SCHEDULE",
             Self::InvalidInterval => "INVALID_INTERVAL",

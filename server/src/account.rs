@@ -43,7 +43,7 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind, for reading names back.
-    const ALL: [Self; 6] = [Self::Open, Self::Deduct, Self::Deposit, Self::Reset, Self::Void, Self::Repair];
+    pub const ALL: [Self; 6] = [Self::Open, Self::Deduct, Self::Deposit, Self::Reset, Self::Void, Self::Repair];
 
     /// The name the journal stores.
     pub const fn name(self) -> &'static str {

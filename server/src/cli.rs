@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
-    explore,
+    explore, export,
     healthcheck::Question,
     reconcile, strategy, verify,
 };
@@ -54,6 +54,8 @@ pub enum Command {
     Reconcile(reconcile::command::Arguments),
     /// Follow every account's hash chain and find what was changed behind the service's back
     Verify(verify::Arguments),
+    /// Write the journal, or an account's, as CSV, NDJSON, or a journal for ledger-cli and hledger
+    Export(export::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

@@ -214,8 +214,10 @@ pub enum InvalidReason {
     Page,
     /// Not a version, or not a time.
     AsOf,
-    /// Not a position this service gave out.
+    /// Not a position this service gave out, or beyond the newest.
     Resume,
+    /// A filter that selects what cannot be.
+    Filter,
     /// Too short, or not a duration.
     Interval,
     /// Not a `grpc-timeout`.

@@ -7,6 +7,7 @@
 
 pub mod as_of;
 pub mod losses;
+pub mod path;
 
 use std::collections::HashMap;
 

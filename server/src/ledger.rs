@@ -8,6 +8,7 @@
 
 mod accounts;
 mod as_of;
+mod journal;
 mod rebuild;
 mod settle;
 mod tries;
@@ -31,6 +32,7 @@ use self::tries::{Tries, Trying};
 pub use self::{
     accounts::Opened,
     as_of::AsOf,
+    journal::{Cursor, Listed, Page, Walk},
     rebuild::{Mending, Rebuilt},
     settle::{Fate, Resolve},
 };

@@ -16,6 +16,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod explore;
+pub mod export;
 pub mod gate;
 pub mod healthcheck;
 pub mod history;

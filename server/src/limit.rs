@@ -28,8 +28,8 @@ const ACCOUNTS_MOST: u64 = 1 << 16;
 /// What the limit of calls at a time is called in metrics.
 const ROOM: &str = "concurrency";
 
-/// The most streams that watch. Each is fed every event as it comes; one that keeps up with a busy server costs it a fifth of
-/// a core.
+/// The most streams that watch or follow a journal. Each is fed every event as it comes; one that keeps up with a busy server
+/// costs it a fifth of a core.
 const WATCHERS_MOST: usize = 64;
 
 /// The most streams of health and reflection, some 7 kB each: they ask for no token. A balancer watches each server by one.

@@ -19,6 +19,7 @@ use zbl_server::{
     config::{self, Config},
     demo::{self, Afterwards, Demo},
     explore::{self, Conclusion, Exploration, Keep},
+    export::{self, Exported},
     healthcheck,
     listeners::Listeners,
     logging::{self, Filter},
@@ -68,6 +69,15 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             let afterwards = if stay { Afterwards::Serve } else { Afterwards::Exit };
             let keep = if cli::database_is_given(&effective) { demo::Keep::Configured } else { demo::Keep::Nothing };
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
+        }
+        Command::Export(arguments) => {
+            logging::start(&config)?;
+            run_to_end(async {
+                let Exported { entries, accounts } = arguments.run(&config).await?;
+                // Nobody reading it is no reason to have failed.
+                let _ = writeln!(io::stderr(), "{entries} entries of {accounts} accounts");
+                Ok(())
+            })
         }
         // They have exit codes of their own.
         Command::Explore(_) | Command::Reconcile(_) | Command::Verify(_) => Ok(()),
@@ -159,9 +169,11 @@ async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
     let app = |error: &app::Error| matches!(error, app::Error::Tls(_));
     let demo = |error: &demo::Error| matches!(error, demo::Error::Tls);
+    let export = |error: &export::Error| matches!(error, export::Error::Period);
     let healthcheck = |error: &healthcheck::Unhealthy| matches!(error, healthcheck::Unhealthy::Flags(_));
     error.downcast_ref().is_some_and(app)
         || error.downcast_ref().is_some_and(demo)
+        || error.downcast_ref().is_some_and(export)
         || error.downcast_ref().is_some_and(healthcheck)
 }
 
@@ -170,7 +182,11 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         demo::Error::Io(error) => Some(error),
         _ => None,
     });
-    error.downcast_ref::<io::Error>().or(demo).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let export = error.downcast_ref::<export::Error>().and_then(|error| match error {
+        export::Error::Io(error) => Some(error),
+        _ => None,
+    });
+    error.downcast_ref::<io::Error>().or(demo).or(export).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone

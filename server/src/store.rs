@@ -7,6 +7,7 @@ mod filter;
 mod meter;
 pub mod mysql;
 mod schema;
+mod selection;
 pub mod sqlite;
 mod statements;
 
@@ -22,6 +23,7 @@ pub use self::{
     circuit::Circuit,
     filter::{Filter, FilterState},
     meter::Work,
+    selection::{Criteria, Order, Selection},
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
@@ -212,11 +214,20 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>>;
 
+    /// Entries of one account, chosen by the database.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>>;
+
     /// At most `limit` entries before a version, newest first.
     ///
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
-    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>>;
+    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+        let (versions, order) = (1..=before_version - 1, Order::NewestFirst);
+        self.select(Selection { user_id, versions, criteria: Criteria::default(), order, limit }).await
+    }
 
     /// At most `limit` entries of all accounts, in order of account and version, after one.
     ///

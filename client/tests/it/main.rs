@@ -5,6 +5,7 @@
 
 mod calls;
 mod deduct_stream;
+mod entries;
 mod scripted;
 mod service_config;
 mod timeline;

@@ -1,4 +1,4 @@
-//! An account service that answers `Deduct` and `StreamTimeline` from a script and writes down what it was asked.
+//! An account service that answers `Deduct`, `StreamTimeline` and `StreamEntries` from a script and writes down what it was asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -19,6 +19,9 @@ use zbl_proto::{ERROR_DOMAIN, REPLAYED_KEY, Reason};
 /// What a timeline stream sends before it ends, and how it ends.
 pub(crate) type Session = Vec<Result<StreamTimelineResponse, Status>>;
 
+/// What a stream of entries sends before it ends, and how it ends.
+pub(crate) type Following = Vec<Result<StreamEntriesResponse, Status>>;
+
 /// What one `Deduct` is answered.
 pub(crate) type Answer = Result<Response<DeductResponse>, Status>;
 
@@ -29,6 +32,7 @@ pub(crate) type ItemAnswer = Result<DeductStreamResponse, Status>;
 pub(crate) struct Script {
     deducts: Arc<Mutex<VecDeque<Answer>>>,
     sessions: Arc<Mutex<VecDeque<Session>>>,
+    followings: Arc<Mutex<VecDeque<Following>>>,
     lingering: bool,
     never_opening: bool,
     pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
@@ -40,6 +44,8 @@ pub(crate) struct Script {
 pub(crate) struct Asked {
     pub(crate) deducts: Vec<DeductRequest>,
     pub(crate) timelines: Vec<StreamTimelineRequest>,
+    pub(crate) followed: Vec<StreamEntriesRequest>,
+    pub(crate) listed: Vec<ListEntriesRequest>,
     /// What the calls of the timeline said of their trace.
     pub(crate) parents: Vec<String>,
     pub(crate) streamed: Vec<DeductRequest>,
@@ -53,6 +59,11 @@ impl Script {
 
     pub(crate) fn sessions(self, sessions: impl IntoIterator<Item = Session>) -> Self {
         self.sessions.lock().unwrap().extend(sessions);
+        self
+    }
+
+    pub(crate) fn followings(self, followings: impl IntoIterator<Item = Following>) -> Self {
+        self.followings.lock().unwrap().extend(followings);
         self
     }
 
@@ -137,11 +148,25 @@ impl AccountService for Script {
         Ok(Response::new(stream))
     }
 
+    type StreamEntriesStream = Pin<Box<dyn Stream<Item = Result<StreamEntriesResponse, Status>> + Send>>;
+
+    async fn stream_entries(
+        &self,
+        request: Request<StreamEntriesRequest>,
+    ) -> Result<Response<Self::StreamEntriesStream>, Status> {
+        self.asked().followed.push(request.into_inner());
+        let following = self.followings.lock().unwrap().pop_front();
+        let following = following.ok_or_else(|| Status::unimplemented("script ended"))?;
+        Ok(Response::new(Box::pin(tokio_stream::iter(following))))
+    }
+
     async fn list_entries(
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        let page = self.pages.lock().unwrap().get(&request.into_inner().page_token).cloned();
+        let request = request.into_inner();
+        let page = self.pages.lock().unwrap().get(&request.page_token).cloned();
+        self.asked().listed.push(request);
         page.map(Response::new).ok_or_else(|| Status::not_found("no such page"))
     }
 

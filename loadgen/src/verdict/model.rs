@@ -104,6 +104,7 @@ impl Model {
             version_before: receipt.version_before,
             strategy: String::new(),
             created_at: None,
+            overwritten_by: None,
         });
         self.values.push(value);
         receipt

@@ -201,6 +201,7 @@ fn a_reset_in_the_run_is_a_stranger_but_costs_nothing() {
         version_before: 9,
         strategy: String::new(),
         created_at: None,
+        overwritten_by: None,
     });
     let last = State { balance: minor(1_000), version: 10 };
     let judgement = judge(&Evidence { last, ..model.evidence() }).expect("small sums");
@@ -224,6 +225,7 @@ fn a_repair_in_the_run_is_a_stranger_and_makes_no_loss_undone() {
         version_before: 9,
         strategy: String::new(),
         created_at: None,
+        overwritten_by: None,
     });
     let last = State { balance: minor(980), version: 10 };
     let judgement = judge(&Evidence { last, ..model.evidence() }).expect("small sums");
@@ -250,6 +252,7 @@ fn a_million_operations_are_judged_within_two_seconds() {
             version_before,
             strategy: String::new(),
             created_at: None,
+            overwritten_by: None,
         });
     }
     let root = State { balance: minor(0), version: model.root.version };
@@ -301,6 +304,7 @@ proptest! {
         let entries: Vec<_> = versions.iter().map(|&(version, version_before, delta, balance, id)| Entry {
             version, version_before, delta: minor(delta), balance_after: minor(balance),
             request_id: Uuid::from_u128(id), kind: EntryKind::Deduct, strategy: String::new(), created_at: None,
+                overwritten_by: None,
         }).collect();
         let operations: Vec<_> = (0..4_u128).map(|id| Operation {
             request_id: Uuid::from_u128(id), delta: minor(-10), outcome: Outcome::Unknown,

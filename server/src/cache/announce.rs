@@ -27,7 +27,7 @@ use crate::{
     chain::Record,
     store::{
         AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
-        Result, RowLock, Store, Transaction, Work,
+        Result, RowLock, Selection, Store, Transaction, Work,
     },
 };
 
@@ -140,8 +140,8 @@ impl Store for Announced {
         self.inner.entries(user_id, after_version, limit).await
     }
 
-    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        self.inner.entries_before(user_id, before_version, limit).await
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        self.inner.select(selection).await
     }
 
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {

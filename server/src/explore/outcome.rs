@@ -182,5 +182,6 @@ fn journaled(entry: Entry) -> zbl_client::Entry {
         version_before: entry.version_before,
         strategy: entry.strategy,
         created_at: None,
+        overwritten_by: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Calls at a time. A call takes room until its answer begins. Of a stream that follows it each item takes room of its own
-//! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`). Those of health and reflection, which
-//! whoever reaches the port may open, have room of their own until they end.
+//! (`rpc/deduct_stream.rs`), or it is one of the few that watch (`rpc/timeline.rs`, `rpc/follow.rs`). Those of health and
+//! reflection, which whoever reaches the port may open, have room of their own until they end.
 
 use std::sync::Arc;
 

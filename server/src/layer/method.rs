@@ -136,6 +136,7 @@ mod tests {
         for (path, limited) in [
             ("/zbl.v1.AccountService/Deduct", true),
             ("/zbl.v1.AccountService/StreamTimeline", true),
+            ("/zbl.v1.AccountService/StreamEntries", true),
             ("/zbl.v1.LabService/RunAttack", false),
             ("/grpc.health.v1.Health/Check", false),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false),

@@ -15,6 +15,7 @@ use super::{
     convert,
     deadline::{answer_by, within},
     deduct_stream::{self, Desk},
+    entries, follow,
     status::status,
     tally,
     timeline::Watch,
@@ -237,23 +238,18 @@ impl AccountService for AccountRpc {
         &self,
         request: Request<v1::ListEntriesRequest>,
     ) -> Result<Response<v1::ListEntriesResponse>, Status> {
-        let message = request.get_ref();
-        let work = async {
-            let user_id = convert::user_id(message.user_id)?;
-            let size = convert::page_size(message.page_size)?;
-            let after = convert::page_token(&message.page_token)?;
-            // One more than a page, to know whether another follows.
-            let mut entries = self.ledger.entries(user_id, after, size + 1).await?;
-            let more = entries.len() as i64 > size;
-            if more {
-                entries.pop();
-            }
-            let next = if more { entries.last().map(convert::next_page_token) } else { None };
-            Ok::<_, Error>((entries, next.unwrap_or_default()))
-        };
-        let (entries, next_page_token) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
-        let entries = entries.into_iter().map(convert::entry).collect();
-        Ok(Response::new(v1::ListEntriesResponse { entries, next_page_token }))
+        let work = entries::list(&self.ledger, request.get_ref());
+        within(request.extensions(), work).await.map(Response::new).map_err(|error| status(&error))
+    }
+
+    type StreamEntriesStream = follow::EntryStream;
+
+    async fn stream_entries(
+        &self,
+        request: Request<v1::StreamEntriesRequest>,
+    ) -> Result<Response<Self::StreamEntriesStream>, Status> {
+        let work = follow::follow(&self.ledger, &self.watch, request.get_ref());
+        within(request.extensions(), work).await.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn list_strategies(

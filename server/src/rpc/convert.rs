@@ -29,9 +29,6 @@ const INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// The shortest interval of WatchStatus: a faster one would measure itself.
 const INTERVAL_LEAST: Duration = Duration::from_millis(100);
 
-/// What page tokens begin with, so that a number out of the blue is told from a token.
-const PAGE_TOKEN_PREFIX: &str = "after-version-";
-
 pub(super) fn user_id(value: i64) -> Result<i64, Invalid> {
     if value > 0 {
         return Ok(value);
@@ -109,23 +106,6 @@ pub(super) fn page_size(value: i32) -> Result<i64, Invalid> {
             description: format!("{value} is negative; give 0 for {PAGE_DEFAULT}, or up to {PAGE_MOST}"),
         }),
     }
-}
-
-/// The version after which a page begins.
-pub(super) fn page_token(token: &str) -> Result<i64, Invalid> {
-    if token.is_empty() {
-        return Ok(0);
-    }
-    let version = token.strip_prefix(PAGE_TOKEN_PREFIX).and_then(|text| text.parse().ok()).filter(|&v: &i64| v > 0);
-    version.ok_or_else(|| Invalid {
-        field: "page_token",
-        reason: InvalidReason::Page,
-        description: "not a next_page_token of this service; leave it empty for the first page".to_owned(),
-    })
-}
-
-pub(super) fn next_page_token(last: &Entry) -> String {
-    format!("{PAGE_TOKEN_PREFIX}{}", last.version)
 }
 
 /// The point of an account's history that is asked for.
@@ -233,6 +213,7 @@ pub(super) fn entry(entry: Entry) -> v1::Entry {
         version_before: entry.version_before,
         strategy: entry.strategy,
         create_time: Some(timestamp(entry.created_at)),
+        overwritten_by: 0,
     }
 }
 

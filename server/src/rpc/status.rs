@@ -121,6 +121,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::Page => Reason::InvalidPage,
                 InvalidReason::AsOf => Reason::InvalidAsOf,
                 InvalidReason::Resume => Reason::InvalidResume,
+                InvalidReason::Filter => Reason::InvalidFilter,
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
                 InvalidReason::Schedule => Reason::InvalidSchedule,

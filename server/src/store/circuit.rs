@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::{
     AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
-    RowLock, Store, Transaction, Work,
+    RowLock, Selection, Store, Transaction, Work,
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
@@ -99,8 +99,8 @@ impl Store for Circuit {
         self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
     }
 
-    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        self.asked(move |store| async move { store.entries_before(user_id, before_version, limit).await }).await
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        self.asked(move |store| async move { store.select(selection).await }).await
     }
 
     async fn entries_of_accounts(&self, after_user_id: i64, limit: i64) -> Result<Vec<Entry>> {

@@ -24,7 +24,8 @@ use self::{
     transaction::MysqlTransaction,
 };
 use super::{
-    APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Store, Transaction, Work,
+    APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Selection, Store, Transaction,
+    Work,
     meter::LockedSince,
     schema::{account_filter, accounts},
     statements::{self, Kept},
@@ -210,9 +211,9 @@ impl Store for MysqlStore {
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }
 
-    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
         let mut lease = self.pool.lease(None).await?;
-        let page = statements::entries_before(user_id, before_version, limit);
+        let page = statements::selected!(diesel::mysql::Mysql, selection);
         let rows = self.wire.answered(page.load(lease.connection()?)).await;
         self.ended(lease, rows)?.into_iter().map(statements::entry).collect()
     }

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use self::transaction::SqliteTransaction;
 use super::{
-    Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Store, Transaction, Work,
+    Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Selection, Store, Transaction, Work,
     meter::Meter,
     schema::accounts,
     statements::{self, Kept},
@@ -179,8 +179,8 @@ impl Store for SqliteStore {
         rows.into_iter().map(statements::entry).collect()
     }
 
-    async fn entries_before(&self, user_id: i64, before_version: i64, limit: i64) -> Result<Vec<Entry>> {
-        let rows = self.reading(move |c| statements::entries_before(user_id, before_version, limit).load(c)).await?;
+    async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
+        let rows = self.reading(move |c| statements::selected!(diesel::sqlite::Sqlite, selection).load(c)).await?;
         rows.into_iter().map(statements::entry).collect()
     }
 

@@ -32,7 +32,7 @@ pub(super) type EntryRow = (i64, i64, Vec<u8>, String, Stored, Stored, i64, Stri
 /// The columns of a [`Record`].
 pub(super) type RecordRow = (i64, i64, String, Option<Vec<u8>>);
 
-type EntryColumns = (
+pub(super) type EntryColumns = (
     entries::user_id,
     entries::version,
     entries::request_id,
@@ -44,7 +44,7 @@ type EntryColumns = (
     entries::created_at,
 );
 
-const ENTRY: EntryColumns = (
+pub(super) const ENTRY: EntryColumns = (
     entries::user_id,
     entries::version,
     entries::request_id,
@@ -194,8 +194,40 @@ macro_rules! keep_snapshot {
     };
 }
 
+/// Entries of one account. Boxed, because what is asked of them varies.
+macro_rules! selected {
+    ($backend:ty, $selection:expr) => {{
+        use crate::store::{schema::entries, selection::Order};
+        let selection = $selection;
+        let (first, last) = selection.versions.into_inner();
+        let mut query = entries::table
+            .filter(entries::user_id.eq(selection.user_id))
+            .filter(entries::version.between(first, last))
+            .limit(selection.limit)
+            .select(statements::ENTRY)
+            .into_boxed::<$backend>();
+        let criteria = selection.criteria;
+        if let Some(from) = criteria.from {
+            query = query.filter(entries::created_at.ge(from));
+        }
+        if let Some(to) = criteria.to {
+            query = query.filter(entries::created_at.lt(to));
+        }
+        if !criteria.kinds.is_empty() {
+            query = query.filter(entries::kind.eq_any(criteria.kinds.into_iter().map(|kind| kind.name())));
+        }
+        if !criteria.strategies.is_empty() {
+            query = query.filter(entries::strategy.eq_any(criteria.strategies));
+        }
+        match selection.order {
+            Order::OldestFirst => query.order(entries::version.asc()),
+            Order::NewestFirst => query.order(entries::version.desc()),
+        }
+    }};
+}
+
 pub(super) use {
-    add_within, append, claim, keep_snapshot, move_filter, write, write_if_fence, write_if_version, write_on,
+    add_within, append, claim, keep_snapshot, move_filter, selected, write, write_if_fence, write_if_version, write_on,
 };
 
 /// The id of the only row there is of the filter.

@@ -22,9 +22,9 @@ type Answer<T> = Result<Response<T>, Status>;
 
 /// Everything a refusal says but its text: comparing two leaves no detail out.
 #[derive(Debug, PartialEq)]
-struct Said {
+pub(crate) struct Said {
     code: Code,
-    reason: String,
+    pub(crate) reason: String,
     metadata: BTreeMap<String, String>,
     /// The fields that its BadRequest names.
     fields: Vec<String>,
@@ -35,7 +35,7 @@ struct Said {
 }
 
 impl Said {
-    fn by(status: &Status) -> Self {
+    pub(crate) fn by(status: &Status) -> Self {
         let details = status.get_error_details();
         let info = details.error_info().unwrap_or_else(|| panic!("a status without ErrorInfo: {status:?}"));
         assert_eq!(info.domain, ERROR_DOMAIN, "{status:?}");
@@ -58,7 +58,7 @@ impl Said {
     }
 
     /// A refusal of one field.
-    fn invalid(reason: Reason, field: &str) -> Self {
+    pub(crate) fn invalid(reason: Reason, field: &str) -> Self {
         let plain = Self::plain(Code::InvalidArgument, reason, &[("field", field)]);
         Self { fields: vec![field.to_owned()], ..plain }
     }

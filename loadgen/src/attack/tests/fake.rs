@@ -302,6 +302,15 @@ impl AccountService for Fake {
         Ok(Response::new(Box::pin(answers.buffer_unordered(STREAMED))))
     }
 
+    type StreamEntriesStream = tokio_stream::Empty<Result<StreamEntriesResponse, Status>>;
+
+    async fn stream_entries(
+        &self,
+        _: Request<StreamEntriesRequest>,
+    ) -> Result<Response<Self::StreamEntriesStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
     type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
 
     async fn stream_timeline(

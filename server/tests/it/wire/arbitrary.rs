@@ -7,6 +7,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use prost_types::Timestamp;
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -14,7 +15,8 @@ use zbl_proto::{
     Effect, Reason,
     v1::{
         DeductRequest, DepositRequest, GetBalanceRequest, GetDeductionRequest, ListEntriesRequest, OpenAccountRequest,
-        RebuildBalanceRequest, ResetAccountRequest, StreamTimelineRequest, get_balance_request::AsOf,
+        RebuildBalanceRequest, ResetAccountRequest, StreamEntriesRequest, StreamTimelineRequest,
+        get_balance_request::AsOf,
     },
 };
 use zbl_server::strategy::REGISTRY;
@@ -37,6 +39,7 @@ enum Call {
     Rebuild(RebuildBalanceRequest),
     Fate(GetDeductionRequest),
     Entries(ListEntriesRequest),
+    Follow(StreamEntriesRequest),
     Reset(ResetAccountRequest),
     Watch(StreamTimelineRequest),
 }
@@ -54,10 +57,29 @@ fn text() -> impl Strategy<Value = String> {
         3 => (0_u128..6).prop_map(|id| Uuid::from_u128(id).to_string()),
         1 => "[0-9a-f-]{30,38}",
         2 => prop::sample::select(strategies).prop_map(str::to_owned),
-        1 => "after-version-[0-9]{0,20}",
+        1 => "(after|before)-version-[0-9]{0,20}(\\.[0-9]{1,3}){0,2}(-[0-9a-f]{16})?",
         2 => Just(String::new()),
         2 => any::<String>(),
     ]
+}
+
+/// A filter, sensible as often as not.
+fn filter() -> impl Strategy<Value = ListEntriesRequest> {
+    let time =
+        || prop::option::of((any::<i64>(), any::<i32>()).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos }));
+    let kinds = prop::collection::vec(-1..8, 0..3);
+    (time(), time(), kinds, prop::collection::vec(text(), 0..2), any::<bool>(), -1..4, text()).prop_map(
+        |(from_time, to_time, kinds, strategies, lost_only, order, page_token)| ListEntriesRequest {
+            from_time,
+            to_time,
+            kinds,
+            strategies,
+            lost_only,
+            order,
+            page_token,
+            ..Default::default()
+        },
+    )
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -93,8 +115,12 @@ fn call() -> impl Strategy<Value = Call> {
         (user(), any::<i32>(), text()).prop_map(|(user_id, page_size, page_token)| Call::Entries(ListEntriesRequest {
             user_id,
             page_size,
-            page_token
+            page_token,
+            ..Default::default()
         })),
+        (user(), filter()).prop_map(|(user_id, filter)| Call::Entries(ListEntriesRequest { user_id, ..filter })),
+        (user(), any::<i64>())
+            .prop_map(|(user_id, after_version)| Call::Follow(StreamEntriesRequest { user_id, after_version })),
         (user(), text(), text()).prop_map(|(user_id, balance, request_id)| Call::Reset(ResetAccountRequest {
             user_id,
             balance,
@@ -117,6 +143,7 @@ async fn make(served: &Served, call: Call) -> Result<(), Status> {
         Call::Fate(request) => account.get_deduction(request).await.map(drop),
         Call::Entries(request) => account.list_entries(request).await.map(drop),
         Call::Reset(request) => served.lab().reset_account(request).await.map(drop),
+        Call::Follow(request) => account.stream_entries(request).await.map(drop),
         Call::Watch(request) => account.stream_timeline(request).await.map(drop),
     }
 }

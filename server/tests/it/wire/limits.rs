@@ -14,8 +14,8 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use zbl_proto::{
     Reason,
     v1::{
-        DeductStreamRequest, GetBalanceRequest, GetDeductionRequest, GetStatusRequest, StreamTimelineRequest,
-        WatchStatusRequest, deduct_stream_response::Outcome,
+        DeductStreamRequest, GetBalanceRequest, GetDeductionRequest, GetStatusRequest, StreamEntriesRequest,
+        StreamTimelineRequest, WatchStatusRequest, deduct_stream_response::Outcome,
     },
 };
 
@@ -181,8 +181,10 @@ async fn only_so_many_may_watch() {
     let expected = Said { retry: true, quota: true, ..plain };
     assert_eq!(Said::by(&status), expected);
     assert_eq!(said(served.lab().watch_status(WatchStatusRequest::default())).await, expected);
-    // A deduction is no watcher, and whoever stops watching makes room.
     let user_id = served.bench.account("1000.00").await;
+    let follow = StreamEntriesRequest { user_id, after_version: 0 };
+    assert_eq!(said(served.account().stream_entries(follow)).await, expected);
+    // A deduction is no watcher, and whoever stops watching makes room.
     served.account().deduct(deduct(user_id, "1")).await.unwrap();
     watching.clear();
     until("there is room again", async || account.stream_timeline(StreamTimelineRequest::default()).await.is_ok())

@@ -1,10 +1,11 @@
 //! Malformed fields: each is named, by its own reason, before anything is touched.
 
+use prost_types::Timestamp;
 use zbl_proto::{
     Reason,
     v1::{
-        DeductRequest, DepositRequest, GetBalanceRequest, GetDeductionRequest, ListEntriesRequest, OpenAccountRequest,
-        ResetAccountRequest, StreamTimelineRequest,
+        DeductRequest, DepositRequest, EntryKind, EntryOrder, GetBalanceRequest, GetDeductionRequest,
+        ListEntriesRequest, OpenAccountRequest, ResetAccountRequest, StreamEntriesRequest, StreamTimelineRequest,
     },
 };
 use zbl_server::strategy::REGISTRY;
@@ -148,17 +149,52 @@ async fn pages_and_positions() {
     let tokens =
         ["1", "x", "after-version-", "after-version-0", "after-version--1", "after-version-9223372036854775808"];
     for wrong in tokens {
-        let page = ListEntriesRequest { user_id, page_size: 0, page_token: wrong.to_owned() };
+        let page = ListEntriesRequest { user_id, page_size: 0, page_token: wrong.to_owned(), ..Default::default() };
         refused(&served, user_id, account.list_entries(page), &token).await;
     }
     let size = Said::invalid(Reason::InvalidPage, "page_size");
     for wrong in [-1, i32::MIN] {
-        let page = ListEntriesRequest { user_id, page_size: wrong, page_token: String::new() };
+        let page = ListEntriesRequest { user_id, page_size: wrong, ..Default::default() };
         refused(&served, user_id, account.list_entries(page), &size).await;
     }
     let position = Said::invalid(Reason::InvalidResume, "after_sequence");
     for wrong in [-1, i64::MIN] {
         let watch = StreamTimelineRequest { after_sequence: wrong, ..StreamTimelineRequest::default() };
         refused(&served, user_id, account.stream_timeline(watch), &position).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_positions_of_journals() {
+    let (served, user_id, _database) = on_sqlite().await;
+    let mut account = served.account();
+    let list = || ListEntriesRequest { user_id, ..Default::default() };
+    let at = |seconds, nanos| Some(Timestamp { seconds, nanos });
+    let unspecified = EntryKind::Unspecified.into();
+    let filter = |field| Said::invalid(Reason::InvalidFilter, field);
+    for (wrong, expected) in [
+        (ListEntriesRequest { kinds: vec![EntryKind::Deduct.into(), unspecified], ..list() }, filter("kinds")),
+        (ListEntriesRequest { kinds: vec![99], ..list() }, filter("kinds")),
+        (ListEntriesRequest { order: 99, ..list() }, filter("order")),
+        (ListEntriesRequest { order: EntryOrder::OldestFirst.into(), lost_only: true, ..list() }, filter("order")),
+        (ListEntriesRequest { from_time: at(2, 0), to_time: at(1, 999_999_999), ..list() }, filter("from_time")),
+        (ListEntriesRequest { from_time: at(0, -1), ..list() }, filter("from_time")),
+        (ListEntriesRequest { to_time: at(i64::MAX, 0), ..list() }, filter("to_time")),
+        (ListEntriesRequest { to_time: at(-62_135_596_801, 0), ..list() }, filter("to_time")),
+        (
+            ListEntriesRequest { strategies: vec!["none".to_owned(), "wishful".to_owned()], ..list() },
+            Said::invalid(Reason::UnknownStrategy, "strategies"),
+        ),
+    ] {
+        refused(&served, user_id, account.list_entries(wrong), &expected).await;
+    }
+    // The first and the last moment there can be are none too many.
+    for time in [at(-62_135_596_800, 0), at(253_402_300_799, 999_999_000)] {
+        account.list_entries(ListEntriesRequest { from_time: time, ..list() }).await.unwrap();
+    }
+    let position = Said::invalid(Reason::InvalidResume, "after_version");
+    for after_version in [-1, 2, i64::MAX] {
+        let follow = StreamEntriesRequest { user_id, after_version };
+        refused(&served, user_id, account.stream_entries(follow), &position).await;
     }
 }

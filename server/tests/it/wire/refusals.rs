@@ -8,7 +8,7 @@ use zbl_proto::{
     Reason,
     v1::{
         DeductRequest, DepositRequest, GetBalanceRequest, GetDeductionRequest, ListEntriesRequest, OpenAccountRequest,
-        ResetAccountRequest,
+        ResetAccountRequest, StreamEntriesRequest,
     },
 };
 use zbl_server::{strategy::REGISTRY, timeline::Phase};
@@ -64,6 +64,8 @@ async fn no_such_account() {
         }
         let page = ListEntriesRequest { user_id: absent, ..ListEntriesRequest::default() };
         refused(&served, user_id, account.list_entries(page), &expected).await;
+        let follow = StreamEntriesRequest { user_id: absent, after_version: 0 };
+        refused(&served, user_id, account.stream_entries(follow), &expected).await;
         // None of them made it exist.
         let open = OpenAccountRequest { user_id: absent, ..OpenAccountRequest::default() };
         assert_eq!(account.open_account(open).await.unwrap().into_inner().version, 1);

@@ -130,7 +130,7 @@ async fn what_became_of_a_request() {
 }
 
 async fn page(served: &Served, user_id: i64, page_size: i32, page_token: &str) -> ListEntriesResponse {
-    let page = ListEntriesRequest { user_id, page_size, page_token: page_token.to_owned() };
+    let page = ListEntriesRequest { user_id, page_size, page_token: page_token.to_owned(), ..Default::default() };
     served.account().list_entries(page).await.unwrap().into_inner()
 }
 
