@@ -27,6 +27,7 @@ pub mod logging;
 mod port;
 pub mod reconcile;
 pub mod reload;
+pub mod report;
 pub mod rpc;
 mod screen;
 pub mod shutdown;

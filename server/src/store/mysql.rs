@@ -4,6 +4,7 @@
 mod answer;
 mod lock_many;
 mod pool;
+mod reports;
 mod text;
 mod transaction;
 

@@ -4,6 +4,7 @@
 //! elsewhere: whoever reads inside it reads alone. Only reads outside it (`none`, `optimistic`) can be stale.
 //! It refuses in-memory databases: they have no second connection to read beside the writer.
 
+mod reports;
 mod transaction;
 
 use std::{
