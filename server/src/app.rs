@@ -24,7 +24,8 @@ use uuid::Uuid;
 use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
 use zbl_trace::Traces;
 
-pub use self::parts::ledger;
+use self::parts::ReadSide;
+pub use self::parts::{ledger, read_side};
 use crate::{
     access::Access,
     account::{Money, Refusal},
@@ -38,6 +39,7 @@ use crate::{
     limit::Limits,
     listeners::{Addresses, Listeners},
     port::{self, BackDoor, Connection},
+    projector::{Patience, Progress, Projector},
     reconcile::{Finding, Reconciler},
     rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, Watch},
     store, strategy,
@@ -59,6 +61,7 @@ const HEALTH_OF: [&str; 3] =
 pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
+    read_side: ReadSide,
     certificates: Option<Certificates>,
     traces: Traces,
     started: Instant,
@@ -115,8 +118,9 @@ impl App {
         // Before anything that counts.
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
-        let ledger = ledger(&config, timeline, gates).await?;
-        let app = Self { traces: parts::traces(&config)?, config, ledger, certificates, started: Instant::now() };
+        let (ledger, read_side) = parts::service(&config, timeline, gates).await?;
+        let app =
+            Self { traces: parts::traces(&config)?, config, ledger, read_side, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -162,8 +166,12 @@ impl App {
         let (grpc, back_door) = self.port("grpc", listeners.grpc, Protocols::Grpc, &stopping);
         let (http, _) = self.port("http", listeners.http, Protocols::Http, &stopping);
         let reconciler = self.reconciler();
-        let finding = reconciler.as_ref().map(Reconciler::finding);
-        let handlers = self.handlers(bound, back_door, finding, &stopping);
+        let projector = self.projector();
+        let background = Background {
+            finding: reconciler.as_ref().map(Reconciler::finding),
+            progress: projector.as_ref().map(Projector::progress),
+        };
+        let handlers = self.handlers(bound, back_door, background, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
         let layers = layer::Settings {
@@ -205,6 +213,7 @@ impl App {
             } => served,
             () = http::count() => Ok(()),
             () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
+            () = project(projector, self.config.project_every) => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -219,6 +228,12 @@ impl App {
     fn reconciler(&self) -> Option<Reconciler> {
         let is_wanted = !self.config.reconcile_every.is_zero();
         is_wanted.then(|| Reconciler::new(Arc::clone(&self.ledger.bench().store)))
+    }
+
+    /// What keeps the reports, where this server is to.
+    fn projector(&self) -> Option<Projector> {
+        let is_wanted = !self.config.project_every.is_zero();
+        is_wanted.then(|| Projector::new(Arc::clone(&self.read_side.1), Patience::default()))
     }
 
     /// Opens a port.
@@ -244,7 +259,7 @@ impl App {
         &self,
         bound: Addresses,
         back_door: BackDoor,
-        finding: Option<watch::Receiver<Finding>>,
+        background: Background,
         stopping: &watch::Receiver<bool>,
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
@@ -268,7 +283,8 @@ impl App {
             own: rpc::OwnService { way, token: access.own_token().cloned() },
             started: self.started,
             limits: Arc::clone(&limits),
-            finding,
+            finding: background.finding,
+            progress: background.progress,
             stopping: stopping.clone(),
         };
         Handlers {
@@ -309,6 +325,20 @@ impl App {
         let turn_away = move |headers: &_| access.check(headers).err().map(|error| rpc::refused(&error));
         let router = http::router(check, read_gauges, turn_away, rpc::facade(handlers));
         ports::http(connections, router, self.config.handshake_timeout, stopping).await
+    }
+}
+
+/// What goes on in the background, as far as it can be watched.
+struct Background {
+    finding: Option<watch::Receiver<Finding>>,
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+/// Projects for as long as it is polled.
+async fn project(projector: Option<Projector>, every: Duration) {
+    match projector {
+        Some(projector) => projector.run(every).await,
+        None => std::future::pending().await,
     }
 }
 

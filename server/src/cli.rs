@@ -12,7 +12,7 @@ use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
     explore,
     healthcheck::Question,
-    strategy,
+    project, strategy,
 };
 
 const EXIT_CODES: &str = "\
@@ -50,6 +50,8 @@ pub enum Command {
     },
     /// Play every interleaving of operations on one account, judge each, and show how money is lost
     Explore(explore::Arguments),
+    /// Keep the reports up with the journal, as a process of its own
+    Projector(project::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

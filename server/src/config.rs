@@ -118,6 +118,8 @@ pub struct Config {
     pub breaker_probes: u32,
     /// How often journal and balances are compared; zero: never.
     pub reconcile_every: Duration,
+    /// How often the projector looks at the journal; zero: never.
+    pub project_every: Duration,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -214,6 +216,7 @@ impl Config {
             breaker_open: read.time(&BREAKER_OPEN, time(Duration::ZERO))?,
             breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
             reconcile_every: read.time(&RECONCILE_EVERY, time(Duration::ZERO))?,
+            project_every: read.time(&PROJECT_EVERY, time(Duration::ZERO))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,

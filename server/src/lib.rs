@@ -26,6 +26,8 @@ pub mod listeners;
 pub mod logging;
 mod port;
 pub mod reconcile;
+pub mod project;
+pub mod projector;
 pub mod reload;
 pub mod report;
 pub mod rpc;

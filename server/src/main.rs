@@ -22,6 +22,7 @@ use zbl_server::{
     healthcheck,
     listeners::Listeners,
     logging::{self, Filter},
+    project,
     reload::Hangup,
     shutdown::Shutdown,
 };
@@ -64,6 +65,10 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
             let keep = if cli::database_is_given(&effective) { demo::Keep::Configured } else { demo::Keep::Nothing };
             run_to_end(async { Ok(Demo { config, keep, json, afterwards }.run().await?) })
         }
+        Command::Projector(arguments) => {
+            logging::start(&config)?;
+            run_to_end(project(arguments, config))
+        }
         // It has exit codes of its own.
         Command::Explore(_) => Ok(()),
         Command::Serve => {
@@ -102,6 +107,12 @@ fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<
     outcome
 }
 
+async fn project(arguments: project::Arguments, config: Config) -> Result<(), Box<dyn Error>> {
+    let Shutdown { asked, .. } = Shutdown::listen()?;
+    let line = |line: &str| writeln!(io::stdout(), "{line}");
+    Ok(arguments.run(&config, async { _ = asked.await }, line).await?)
+}
+
 async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
     let hangup = Hangup::listen()?;
     let Shutdown { mut asked, insisted } = Shutdown::listen()?;
@@ -138,7 +149,11 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         demo::Error::Io(error) => Some(error),
         _ => None,
     });
-    error.downcast_ref::<io::Error>().or(demo).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let project = error.downcast_ref::<project::Error>().and_then(|error| match error {
+        project::Error::Output(error) => Some(error),
+        _ => None,
+    });
+    error.downcast_ref::<io::Error>().or(demo).or(project).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone

@@ -15,6 +15,7 @@ use crate::{
     limit::{self, Rate},
     store::{
         Circuit, Store,
+        reports::{Projections, Reports},
         mysql::{self, MysqlStore},
         sqlite::SqliteStore,
     },
@@ -32,10 +33,24 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// # Errors
 /// [`Error::Strategy`], [`Error::Store`].
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
+    service(config, timeline, gates).await.map(|(ledger, ..)| ledger)
+}
+
+/// The read side of the service: those who read reports, and who keeps them.
+pub(super) type ReadSide = (Arc<dyn Reports>, Arc<dyn Projections>);
+
+/// The same with its read side, over the same connections.
+pub(super) async fn service(
+    config: &Config,
+    timeline: Arc<Timeline>,
+    gates: Option<Arc<Gates>>,
+) -> Result<(Arc<Ledger>, ReadSide), Error> {
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let breaker = Breaker::new("database", breaker_settings(config));
-    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&breaker)));
+    let (store, (reports, projections)) = open_store(config).await?;
+    let reports = Arc::new(Circuit::new(reports, Arc::clone(&breaker)));
+    let store: Arc<dyn Store> = Arc::new(Circuit::new(store, Arc::clone(&breaker)));
     let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
     let store = cache.listen_to(store);
     let locks = locks(config)?;
@@ -53,7 +68,16 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
         settle_timeout: config.settle_timeout,
         max_in_flight: MAX_IN_FLIGHT,
     };
-    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
+    let ledger = Ledger::new(Arc::new(bench), cache, limits, default_strategy);
+    Ok((Arc::new(ledger), (reports, projections)))
+}
+
+/// The projector's own connections to the configured database, for a process that does nothing else.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn read_side(config: &Config) -> Result<ReadSide, Error> {
+    open_store(config).await.map(|(_, read_side)| read_side)
 }
 
 /// The cache that the configuration names, if it names a Redis.
@@ -98,13 +122,17 @@ fn locks(config: &Config) -> Result<Locks, Error> {
     Ok(Locks { single: single.transpose()?, redlock: redlock.transpose()? })
 }
 
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+async fn open_store(config: &Config) -> Result<(Arc<dyn Store>, ReadSide), Error> {
     Ok(match &config.database_url {
-        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait).await?),
+        DatabaseUrl::Sqlite(path) => {
+            let store = Arc::new(SqliteStore::open(path, config.lock_wait).await?);
+            (store.clone(), (store.clone(), store))
+        }
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
-            Arc::new(MysqlStore::open(url, &limits).await?)
+            let store = Arc::new(MysqlStore::open(url, &limits).await?);
+            (store.clone(), (store.clone(), store))
         }
     })
 }

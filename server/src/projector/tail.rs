@@ -54,9 +54,9 @@ impl Tail {
     }
 
     /// These showed, in order, when the ranges and what comes after them were looked into. What lies between them did not, as far
-    /// as the last of them.
+    /// as the last of them, and is waited for with `patience`.
     #[must_use]
-    pub(super) fn having_seen(&self, seqs: impl IntoIterator<Item = i64>, now: Instant) -> Self {
+    pub(super) fn having_seen(&self, seqs: impl IntoIterator<Item = i64>, patience: Duration, now: Instant) -> Self {
         let mut seen = self.clone();
         for seq in seqs {
             if seq > seen.read {
@@ -68,7 +68,7 @@ impl Tail {
                 seen.fill(seq);
             }
         }
-        let is_old = |hole: &Hole| now.saturating_duration_since(hole.since) >= HOLE_AGE;
+        let is_old = |hole: &Hole| now.saturating_duration_since(hole.since) >= patience;
         seen.holes.retain(|hole| !is_old(hole));
         let surplus = seen.holes.len().saturating_sub(HOLES_MOST);
         seen.holes.drain(..surplus);
@@ -98,21 +98,21 @@ mod tests {
     #[test]
     fn what_shows_late_is_looked_for_and_what_never_shows_is_given_up() {
         let began = Instant::now();
-        let tail = Tail::after(10).having_seen([11, 13, 17], began);
+        let tail = Tail::after(10).having_seen([11, 13, 17], HOLE_AGE, began);
         assert_eq!((tail.read(), tail.complete(), tail.ranges()), (17, 11, vec![(12, 12), (14, 16)]));
         let later = began + HOLE_AGE / 2;
-        let tail = tail.having_seen([12, 15, 19], later);
+        let tail = tail.having_seen([12, 15, 19], HOLE_AGE, later);
         assert_eq!((tail.read(), tail.complete(), tail.ranges()), (19, 13, vec![(14, 14), (16, 16), (18, 18)]));
         // A part of a hole is as old as the hole was.
-        let tail = tail.having_seen([], began + HOLE_AGE);
+        let tail = tail.having_seen([], HOLE_AGE, began + HOLE_AGE);
         assert_eq!((tail.complete(), tail.ranges()), (17, vec![(18, 18)]));
-        assert_eq!(tail.having_seen([], later + HOLE_AGE), Tail::after(19));
+        assert_eq!(tail.having_seen([], HOLE_AGE, later + HOLE_AGE), Tail::after(19));
     }
 
     #[test]
     fn the_holes_are_bounded() {
         let seqs = (1..).step_by(2).take(HOLES_MOST + 10).map(|seq| seq + 1);
-        let tail = Tail::after(0).having_seen(seqs, Instant::now());
+        let tail = Tail::after(0).having_seen(seqs, HOLE_AGE, Instant::now());
         assert_eq!((tail.ranges().len(), tail.complete()), (HOLES_MOST, 20));
     }
 
@@ -124,7 +124,7 @@ mod tests {
             let mut tail = Tail::after(0);
             let mut seen = BTreeSet::new();
             for page in pages {
-                tail = tail.having_seen(page.iter().copied(), now);
+                tail = tail.having_seen(page.iter().copied(), HOLE_AGE, now);
                 seen.extend(page);
                 let read = seen.last().copied().unwrap_or(0);
                 let missing: Vec<i64> = (1..=read).filter(|seq| !seen.contains(seq)).collect();

@@ -165,11 +165,11 @@ pub trait Projections: Send + Sync + 'static {
     /// Any [`super::Error`] but `Duplicate` and `CommitLost`.
     async fn projections(&self) -> Result<Vec<Projection>>;
 
-    /// The highest `seq` of the journal; 0 when it is empty.
+    /// The highest `seq` of the journal, 0 when it is empty, and when the first entry beyond one was written.
     ///
     /// # Errors
     /// As [`Self::projections`].
-    async fn newest_seq(&self) -> Result<i64>;
+    async fn journal_end(&self, beyond: i64) -> Result<(i64, Option<NaiveDateTime>)>;
 
     /// At most `limit` entries, as of one moment, in order of `seq`: those after one, and those in ranges before it.
     ///

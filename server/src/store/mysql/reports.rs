@@ -7,7 +7,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveDateTime};
 use diesel::expression::SqlLiteral;
 use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection, methods::LoadQuery};
 
@@ -114,8 +114,8 @@ impl Projections for MysqlStore {
         self.found(text::projections()).await?.into_iter().map(text::projection).collect()
     }
 
-    async fn newest_seq(&self) -> Result<i64> {
-        Ok(text::newest_seq(&self.found(text::journal_end(i64::MAX)).await?))
+    async fn journal_end(&self, beyond: i64) -> Result<(i64, Option<NaiveDateTime>)> {
+        Ok(self.found(text::journal_end(beyond)).await?.into_iter().next().unwrap_or_default())
     }
 
     async fn tail(&self, after: i64, ranges: &[(i64, i64)], limit: i64) -> Result<Vec<Sequenced>> {

@@ -96,8 +96,6 @@ type EntryColumns = (BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigIn
 pub(in crate::store) type JournalEndRow = (i64, Option<NaiveDateTime>);
 pub(in crate::store) type AccountRow = (i64, i64, StoredSum, StoredSum, i64, i64);
 pub(in crate::store) type DayRow = (i64, NaiveDate, StoredSum, StoredSum, i64, i64);
-pub(in crate::store) type DayOfOneRow = (NaiveDate, StoredSum, StoredSum, i64, i64);
-pub(in crate::store) type SpenderRow = (i64, StoredSum, StoredSum, i64, i64);
 pub(in crate::store) type SweptRow = (i64, i64, i64);
 
 fn listed(items: impl IntoIterator<Item = impl Display>, between: &str) -> String {
@@ -348,10 +346,6 @@ pub(in crate::store) fn the_active(rows: Vec<ProjectionRow>) -> Result<Projectio
 pub(in crate::store) fn the_newest(projections: &[Projection]) -> Result<i64> {
     let none = || Error::Unexpected("there is no generation of the reports".to_owned());
     projections.last().map(|projection| projection.generation).ok_or_else(none)
-}
-
-pub(in crate::store) fn newest_seq(end: &[JournalEndRow]) -> i64 {
-    end.first().map_or(0, |(newest, _)| *newest)
 }
 
 pub(in crate::store) fn standing(projection: Projection, end: &[JournalEndRow]) -> Standing {
