@@ -18,6 +18,7 @@ mod idempotency;
 mod lab;
 mod leases;
 mod metrics;
+mod projector;
 mod reconcile;
 mod run_schedule;
 mod schedules;
