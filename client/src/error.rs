@@ -81,6 +81,7 @@ impl Error {
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval
+            | Reason::InvalidDay
             | Reason::InvalidTimeout
             | Reason::MalformedMessage
             | Reason::MessageTooLarge

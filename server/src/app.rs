@@ -21,7 +21,10 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
-use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
+use zbl_proto::v1::{
+    account_service_server::AccountServiceServer, lab_service_server::LabServiceServer,
+    report_service_server::ReportServiceServer,
+};
 use zbl_trace::Traces;
 
 use self::parts::ReadSide;
@@ -41,7 +44,7 @@ use crate::{
     port::{self, BackDoor, Connection},
     projector::{Patience, Progress, Projector},
     reconcile::{Finding, Reconciler},
-    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, Watch},
+    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, ReportRpc, Watch},
     store, strategy,
     timeline::Timeline,
     tls::{self, Certificates, Protocols},
@@ -54,8 +57,12 @@ const DEMO_ACCOUNT: i64 = 1;
 const DEMO_BALANCE: Money = Money::from_minor(100_000);
 
 /// What health is told for: the server as a whole, and each service.
-const HEALTH_OF: [&str; 3] =
-    ["", <AccountServiceServer<AccountRpc> as NamedService>::NAME, <LabServiceServer<LabRpc> as NamedService>::NAME];
+const HEALTH_OF: [&str; 4] = [
+    "",
+    <AccountServiceServer<AccountRpc> as NamedService>::NAME,
+    <ReportServiceServer<ReportRpc> as NamedService>::NAME,
+    <LabServiceServer<LabRpc> as NamedService>::NAME,
+];
 
 /// The application, ready to serve.
 pub struct App {
@@ -271,6 +278,12 @@ impl App {
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
+        let desk = rpc::Desk {
+            reports: Arc::clone(&self.read_side.0),
+            limits: Arc::clone(&limits),
+            heartbeat: self.config.heartbeat,
+            stopping: stopping.clone(),
+        };
         let access = Access::of(&[bound.grpc.ip(), bound.http.ip()], &self.config);
         // With TLS the port would ask its own lab for a certificate.
         let way = match self.certificates {
@@ -290,6 +303,7 @@ impl App {
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
             lab: Arc::new(LabRpc::new(premises)),
+            report: Arc::new(ReportRpc::new(desk)),
             access,
             bound: bound.http.ip(),
             limits,
@@ -368,8 +382,10 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
     let mut routes = Routes::builder();
     let account = AccountServiceServer::from_arc(Arc::clone(&handlers.account));
     let lab = LabServiceServer::from_arc(Arc::clone(&handlers.lab));
+    let report = ReportServiceServer::from_arc(Arc::clone(&handlers.report));
     routes
         .add_service(account.max_decoding_message_size(MESSAGE_MOST))
+        .add_service(report.max_decoding_message_size(MESSAGE_MOST))
         .add_service(lab.max_decoding_message_size(MESSAGE_MOST))
         // Some tools (grpcui, evans) ask the first edition, others only the second.
         .add_service(reflection().build_v1alpha().map_err(failed)?)

@@ -7,6 +7,7 @@ mod deadline;
 mod deduct_stream;
 mod facade;
 mod lab;
+mod report;
 mod status;
 mod tally;
 mod timeline;
@@ -15,6 +16,7 @@ pub use self::{
     account::AccountRpc,
     facade::{refused, router as facade},
     lab::{LabRpc, OwnService, OwnWay, Premises},
+    report::{Desk, ReportRpc},
     timeline::Watch,
 };
 pub(crate) use self::{
@@ -29,6 +31,8 @@ pub struct Handlers {
     pub account: std::sync::Arc<AccountRpc>,
     /// The lab.
     pub lab: std::sync::Arc<LabRpc>,
+    /// Reports.
+    pub report: std::sync::Arc<ReportRpc>,
     /// Who may call what.
     pub access: crate::access::Access,
     /// Where HTTP is answered.
