@@ -382,7 +382,11 @@ impl Client {
     }
 
     /// Makes a call, and makes it again while its failure is transient and [`Retry`] allows.
-    pub(crate) async fn call<M, R, F>(&self, message: M, send: impl Fn(Stubs, Request<M>) -> F) -> Result<Response<R>, Error>
+    pub(crate) async fn call<M, R, F>(
+        &self,
+        message: M,
+        send: impl Fn(Stubs, Request<M>) -> F,
+    ) -> Result<Response<R>, Error>
     where
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,

@@ -153,7 +153,11 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         project::Error::Output(error) => Some(error),
         _ => None,
     });
-    error.downcast_ref::<io::Error>().or(demo).or(project).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<io::Error>()
+        .or(demo)
+        .or(project)
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone

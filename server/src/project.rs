@@ -115,7 +115,10 @@ impl Arguments {
         let every = if config.project_every.is_zero() { EVERY } else { config.project_every };
         let is_done = |progress: &Progress| {
             let is_there = |active: Projection| active.generation >= generation && active.read_seq >= newest_seq;
-            self.until_caught_up && progress.swept && progress.building.is_none() && progress.active.is_some_and(is_there)
+            self.until_caught_up
+                && progress.swept
+                && progress.building.is_none()
+                && progress.active.is_some_and(is_there)
         };
         let screen = Screen::new(self.json);
         let tell = async {
@@ -153,7 +156,9 @@ impl Screen {
     fn new(json: bool) -> Self {
         let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(None, target);
-        Self(bar.with_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())))
+        Self(bar.with_style(
+            ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        ))
     }
 
     fn show(&self, line: &Line) {
@@ -161,7 +166,8 @@ impl Screen {
         let rebuilding = rebuilding.as_ref().map_or_else(String::new, |building| {
             format!("; generation {} being made: {} entries", building.generation, building.entries)
         });
-        self.0.set_message(format!("{entries} entries projected, {lag_entries} behind, {lag_seconds:.1} s{rebuilding}"));
+        self.0
+            .set_message(format!("{entries} entries projected, {lag_entries} behind, {lag_seconds:.1} s{rebuilding}"));
         self.0.tick();
     }
 }

@@ -208,9 +208,9 @@ impl Projector {
         if let Some(retired) = in_state(GenerationState::Retired) {
             pace = pace.max(self.remove(retired.generation).await?);
         }
-        progress.swept = progress.active.is_some_and(|active| {
-            !self.is_ours(&active, Instant::now()) || self.is_swept(active.generation)
-        });
+        progress.swept = progress
+            .active
+            .is_some_and(|active| !self.is_ours(&active, Instant::now()) || self.is_swept(active.generation));
         let beyond = progress.active.map_or(0, |active| active.read_seq);
         (progress.newest_seq, progress.waiting_since) = self.store.journal_end(beyond).await?;
         self.tell(progress);
@@ -240,7 +240,8 @@ impl Projector {
         }
         if !self.is_ours(&projection, now) {
             let moved = self.following.get(&generation).map_or(now, |following| following.moved.1);
-            self.following.insert(generation, Following { moved: (projection.steps, moved), ..Following::new(&projection, now) });
+            self.following
+                .insert(generation, Following { moved: (projection.steps, moved), ..Following::new(&projection, now) });
             return Ok((projection, Pace::CaughtUp));
         }
         let Some(following) = self.following.get(&generation) else { return Ok((projection, Pace::CaughtUp)) };
@@ -290,7 +291,10 @@ impl Projector {
         if self.is_swept(building.generation)
             && step::supersede(&*self.store, active.generation, building.generation).await?
         {
-            tracing::info!(generation = building.generation, "the reports were rebuilt, and this generation is read now");
+            tracing::info!(
+                generation = building.generation,
+                "the reports were rebuilt, and this generation is read now"
+            );
         }
         Ok(())
     }

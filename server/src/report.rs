@@ -77,9 +77,7 @@ pub struct Turnover {
 impl Turnover {
     fn and(self, entry: &Entry) -> Result<Self, Overflow> {
         Ok(match entry.kind {
-            EntryKind::Deduct => {
-                Self { spent: self.spent.less(entry.delta)?, deductions: self.deductions + 1, ..self }
-            }
+            EntryKind::Deduct => Self { spent: self.spent.less(entry.delta)?, deductions: self.deductions + 1, ..self },
             EntryKind::Deposit => {
                 Self { deposited: self.deposited.and(entry.delta)?, deposits: self.deposits + 1, ..self }
             }
@@ -118,9 +116,7 @@ impl Totals {
     fn and(self, entry: &Entry) -> Result<Self, Overflow> {
         let counted = Self { entries: self.entries + 1, turnover: self.turnover.and(entry)?, ..self };
         Ok(match entry.kind {
-            EntryKind::Open => {
-                Self { accounts: self.accounts + 1, opened: self.opened.and(entry.delta)?, ..counted }
-            }
+            EntryKind::Open => Self { accounts: self.accounts + 1, opened: self.opened.and(entry.delta)?, ..counted },
             EntryKind::Reset | EntryKind::Repair => {
                 Self { resets: self.resets + 1, adjusted: self.adjusted.and(entry.delta)?, ..counted }
             }

@@ -15,8 +15,8 @@ use crate::{
     limit::{self, Rate},
     store::{
         Circuit, Store,
-        reports::{Projections, Reports},
         mysql::{self, MysqlStore},
+        reports::{Projections, Reports},
         sqlite::SqliteStore,
     },
     strategy::{self, Guarantee, GuardedLock, Locks, Workbench},

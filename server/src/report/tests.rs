@@ -40,7 +40,9 @@ fn journals() -> impl Strategy<Value = Vec<Entry>> {
     let of_one = prop::collection::vec((0..5_usize, -i64::MAX..i64::MAX, 0..20_i64), 1..12);
     prop::collection::vec(of_one, 1..5).prop_map(|accounts| {
         let numbered = accounts.into_iter().zip(1..);
-        numbered.flat_map(|(shapes, user)| shapes.into_iter().zip(1..).map(move |(shape, v)| entry(user, v, shape))).collect()
+        numbered
+            .flat_map(|(shapes, user)| shapes.into_iter().zip(1..).map(move |(shape, v)| entry(user, v, shape)))
+            .collect()
     })
 }
 

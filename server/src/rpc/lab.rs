@@ -21,7 +21,10 @@ use zbl_proto::v1::{self, lab_service_server::LabService};
 
 use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
-use crate::{config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress, reconcile::Finding};
+use crate::{
+    config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress,
+    reconcile::Finding,
+};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

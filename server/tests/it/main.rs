@@ -20,6 +20,7 @@ mod leases;
 mod metrics;
 mod projector;
 mod reconcile;
+mod reports;
 mod run_schedule;
 mod schedules;
 mod stalls;

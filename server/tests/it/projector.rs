@@ -117,7 +117,15 @@ impl Scene {
         let user_ids: BTreeSet<i64> = self.journal().await.iter().map(|entry| entry.user_id).collect();
         let mut days = BTreeMap::new();
         for user_id in user_ids {
-            let (_, found) = self.reports.days(user_id, NaiveDate::from_ymd_opt(1970, 1, 1).unwrap()..=NaiveDate::from_ymd_opt(9999, 1, 1).unwrap(), 1000).await.unwrap();
+            let (_, found) = self
+                .reports
+                .days(
+                    user_id,
+                    NaiveDate::from_ymd_opt(1970, 1, 1).unwrap()..=NaiveDate::from_ymd_opt(9999, 1, 1).unwrap(),
+                    1000,
+                )
+                .await
+                .unwrap();
             days.extend(found.into_iter().map(|(day, turnover)| ((user_id, day), turnover.into())));
         }
         Sight {
@@ -209,9 +217,11 @@ impl Open {
         let mut conn = Conn::new(Opts::from_url(url).unwrap()).await.unwrap();
         let id = Uuid::new_v4().simple();
         conn.query_drop("BEGIN").await.unwrap();
-        conn.query_drop(format!("UPDATE accounts SET balance = balance - 1, version = {version} WHERE user_id = {user_id}"))
-            .await
-            .unwrap();
+        conn.query_drop(format!(
+            "UPDATE accounts SET balance = balance - 1, version = {version} WHERE user_id = {user_id}"
+        ))
+        .await
+        .unwrap();
         conn.query_drop(format!(
             "INSERT INTO entries (user_id, version, request_id, kind, delta, balance_after, version_before, strategy) \
              SELECT user_id, version, X'{id}', 'DEDUCT', -1, balance, version - 1, 'atomic' FROM accounts \

@@ -50,9 +50,7 @@ impl MysqlTransaction {
             let begin = match self.isolation {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
-                Isolation::Snapshot => {
-                    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY"
-                }
+                Isolation::Snapshot => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY",
             };
             let begin = lease.beginning(begin);
             let begun = self.wire.answered(lease.connection()?.batch_execute(&begin)).await;

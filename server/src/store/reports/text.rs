@@ -64,8 +64,7 @@ const TURNOVER: &str = "spent, deposited, deductions, deposits";
 const PROJECTION: &str = "generation, state, seq, read_seq, steps, owner, accounts, entries, opened, adjusted, resets, \
                           spent, deposited, deductions, deposits";
 
-const ENTRY: &str =
-    "user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at";
+const ENTRY: &str = "user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at";
 
 pub(in crate::store) type ProjectionRow =
     (i64, i16, i64, i64, i64, String, i64, i64, StoredSum, StoredSum, i64, StoredSum, StoredSum, i64, i64);
@@ -88,8 +87,7 @@ type ProjectionColumns = (
 );
 
 /// `seq` and the columns of an entry.
-pub(in crate::store) type SequencedRow =
-    (i64, i64, i64, Vec<u8>, String, Stored, Stored, i64, String, NaiveDateTime);
+pub(in crate::store) type SequencedRow = (i64, i64, i64, Vec<u8>, String, Stored, Stored, i64, String, NaiveDateTime);
 type SequencedColumns = (BigInt, BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigInt, Text, Timestamp);
 type EntryColumns = (BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigInt, Text, Timestamp);
 
@@ -139,11 +137,7 @@ pub(in crate::store) const BEGIN_BUILDING: &str = "INSERT INTO projections (gene
      SELECT MAX(generation) + 1, 0 FROM projections HAVING COUNT(CASE WHEN state = 0 THEN 1 END) = 0";
 
 /// A page of accounts, and how far a generation has them.
-pub(in crate::store) fn sweep(
-    generation: i64,
-    after_user_id: i64,
-    limit: i64,
-) -> SqlLiteral<(BigInt, BigInt, BigInt)> {
+pub(in crate::store) fn sweep(generation: i64, after_user_id: i64, limit: i64) -> SqlLiteral<(BigInt, BigInt, BigInt)> {
     sql(&format!(
         "SELECT page.user_id, page.version, COALESCE(report.version, 0) FROM \
          (SELECT user_id, version FROM accounts WHERE user_id > {after_user_id} ORDER BY user_id LIMIT {limit}) AS page \
@@ -168,7 +162,9 @@ pub(in crate::store) fn days<'a>(
     generation: i64,
     days: impl IntoIterator<Item = &'a (i64, NaiveDate)>,
 ) -> SqlLiteral<(BigInt, Date, LargeSum, LargeSum, BigInt, BigInt)> {
-    let is = |(user_id, day): &(i64, NaiveDate)| format!("(generation = {generation} AND user_id = {user_id} AND day = '{day}')");
+    let is = |(user_id, day): &(i64, NaiveDate)| {
+        format!("(generation = {generation} AND user_id = {user_id} AND day = '{day}')")
+    };
     let days = listed(days.into_iter().map(is), " OR ");
     sql(&format!("SELECT user_id, day, {TURNOVER} FROM report_days WHERE {days}"))
 }
@@ -205,9 +201,7 @@ impl Dialect {
             Self::Sqlite => "",
         };
         let ranges: String = ranges.iter().map(|(from, to)| format!(" OR seq BETWEEN {from} AND {to}")).collect();
-        sql(&format!(
-            "SELECT seq, {ENTRY} FROM entries{index} WHERE seq > {after}{ranges} ORDER BY seq LIMIT {limit}"
-        ))
+        sql(&format!("SELECT seq, {ENTRY} FROM entries{index} WHERE seq > {after}{ranges} ORDER BY seq LIMIT {limit}"))
     }
 
     /// Who spent most, of all time or on a day.
@@ -374,7 +368,8 @@ pub(in crate::store) const fn keyed<K: Copy>(row: (K, StoredSum, StoredSum, i64,
 
 pub(in crate::store) fn sequenced(row: SequencedRow) -> Result<Sequenced> {
     let (seq, user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at) = row;
-    let entry: EntryRow = (user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at);
+    let entry: EntryRow =
+        (user_id, version, request_id, kind, delta, balance_after, version_before, strategy, created_at);
     Ok(Sequenced { seq, entry: statements::entry(entry)? })
 }
 
