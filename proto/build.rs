@@ -5,7 +5,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["zbl/v1/account_service.proto", "zbl/v1/lab_service.proto", "zbl/v1/timeline.proto"];
+    let files = [
+        "zbl/v1/account_service.proto",
+        "zbl/v1/lab_service.proto",
+        "zbl/v1/report_service.proto",
+        "zbl/v1/timeline.proto",
+    ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");
     }

@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use zbl_proto::v1::account_service_client::AccountServiceClient;
 use zbl_proto::v1::lab_service_client::LabServiceClient;
+use zbl_proto::v1::report_service_client::ReportServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 use zbl_trace::Tracer;
 
@@ -56,12 +57,14 @@ pub(crate) struct Stubs {
     calls: Calls,
     pub(crate) account: AccountServiceClient<Calls>,
     lab: LabServiceClient<Calls>,
+    pub(crate) report: ReportServiceClient<Calls>,
 }
 
 impl Stubs {
     fn over(calls: Calls) -> Self {
         let (account, lab) = (AccountServiceClient::new(calls.clone()), LabServiceClient::new(calls.clone()));
-        Self { calls, account, lab }
+        let report = ReportServiceClient::new(calls.clone());
+        Self { calls, account, lab, report }
     }
 }
 
@@ -427,7 +430,11 @@ impl Client {
     }
 
     /// Makes a call, and makes it again while its failure is transient and [`Retry`] allows.
-    async fn call<M, R, F>(&self, message: M, send: impl Fn(Stubs, Request<M>) -> F) -> Result<Response<R>, Error>
+    pub(crate) async fn call<M, R, F>(
+        &self,
+        message: M,
+        send: impl Fn(Stubs, Request<M>) -> F,
+    ) -> Result<Response<R>, Error>
     where
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,

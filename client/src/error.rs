@@ -83,6 +83,7 @@ impl Error {
             | Reason::InvalidAttack
             | Reason::InvalidSchedule
             | Reason::InvalidInterval
+            | Reason::InvalidDay
             | Reason::InvalidTimeout
             | Reason::MalformedMessage
             | Reason::MessageTooLarge

@@ -45,6 +45,7 @@ pub mod lanes;
 mod paint;
 pub mod pem;
 mod remedy;
+mod reports;
 mod retry;
 mod timeline;
 #[cfg(feature = "timeline")]
@@ -66,6 +67,7 @@ pub use flags::{ConnectionFlags, FlagsError, Token};
 pub use hold::Hold;
 pub use http_port::HttpPort;
 pub use paint::Paint;
+pub use reports::{Days, Spenders};
 pub use retry::{Backoff, Retry};
 pub use timeline::{Position, Start, Timeline, TimelineItem};
 pub use zbl_proto::v1::{EntryKind, EntryOrder, Guarantee, Phase};

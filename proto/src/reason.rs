@@ -33,6 +33,8 @@ pub enum Reason {
     InvalidSchedule,
     /// The interval is too short or not a duration.
     InvalidInterval,
+    /// The day is none, or lies before the first of its range.
+    InvalidDay,
     /// The `grpc-timeout` of the call is none.
     InvalidTimeout,
     /// The message is not one of the contract.
@@ -85,7 +87,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
@@ -96,6 +98,7 @@ impl Reason {
         Self::InvalidAttack,
         Self::InvalidSchedule,
         Self::InvalidInterval,
+        Self::InvalidDay,
         Self::InvalidTimeout,
         Self::MalformedMessage,
         Self::MessageTooLarge,
@@ -135,6 +138,7 @@ impl Reason {
             Self::InvalidAttack => "INVALID_ATTACK",
             Self::InvalidSchedule => "INVALID_SCHEDULE",
             Self::InvalidInterval => "INVALID_INTERVAL",
+            Self::InvalidDay => "INVALID_DAY",
             Self::InvalidTimeout => "INVALID_TIMEOUT",
             Self::MalformedMessage => "MALFORMED_MESSAGE",
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",

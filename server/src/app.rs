@@ -21,10 +21,14 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
-use zbl_proto::v1::{account_service_server::AccountServiceServer, lab_service_server::LabServiceServer};
+use zbl_proto::v1::{
+    account_service_server::AccountServiceServer, lab_service_server::LabServiceServer,
+    report_service_server::ReportServiceServer,
+};
 use zbl_trace::Traces;
 
-pub use self::parts::{ledger, open_store};
+use self::parts::ReadSide;
+pub use self::parts::{ledger, open_store, read_side};
 use crate::{
     access::Access,
     account::{Money, Refusal},
@@ -38,8 +42,9 @@ use crate::{
     limit::Limits,
     listeners::{Addresses, Listeners},
     port::{self, BackDoor, Connection},
+    projector::{Patience, Progress, Projector},
     reconcile::{Finding, Reconciler},
-    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, Watch},
+    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, ReportRpc, Watch},
     store, strategy,
     timeline::Timeline,
     tls::{self, Certificates, Protocols},
@@ -52,13 +57,18 @@ const DEMO_ACCOUNT: i64 = 1;
 const DEMO_BALANCE: Money = Money::from_minor(100_000);
 
 /// What health is told for: the server as a whole, and each service.
-const HEALTH_OF: [&str; 3] =
-    ["", <AccountServiceServer<AccountRpc> as NamedService>::NAME, <LabServiceServer<LabRpc> as NamedService>::NAME];
+const HEALTH_OF: [&str; 4] = [
+    "",
+    <AccountServiceServer<AccountRpc> as NamedService>::NAME,
+    <ReportServiceServer<ReportRpc> as NamedService>::NAME,
+    <LabServiceServer<LabRpc> as NamedService>::NAME,
+];
 
 /// The application, ready to serve.
 pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
+    read_side: ReadSide,
     certificates: Option<Certificates>,
     traces: Traces,
     started: Instant,
@@ -115,8 +125,9 @@ impl App {
         // Before anything that counts.
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
-        let ledger = ledger(&config, timeline, gates).await?;
-        let app = Self { traces: parts::traces(&config)?, config, ledger, certificates, started: Instant::now() };
+        let (ledger, read_side) = parts::service(&config, timeline, gates).await?;
+        let app =
+            Self { traces: parts::traces(&config)?, config, ledger, read_side, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -162,8 +173,12 @@ impl App {
         let (grpc, back_door) = self.port("grpc", listeners.grpc, Protocols::Grpc, &stopping);
         let (http, _) = self.port("http", listeners.http, Protocols::Http, &stopping);
         let reconciler = self.reconciler();
-        let finding = reconciler.as_ref().map(Reconciler::finding);
-        let handlers = self.handlers(bound, back_door, finding, &stopping);
+        let projector = self.projector();
+        let background = Background {
+            finding: reconciler.as_ref().map(Reconciler::finding),
+            progress: projector.as_ref().map(Projector::progress),
+        };
+        let handlers = self.handlers(bound, back_door, background, &stopping);
         let mut routes = routes(&handlers)?;
         routes.add_service(health_service);
         let layers = layer::Settings {
@@ -205,6 +220,7 @@ impl App {
             } => served,
             () = http::count() => Ok(()),
             () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
+            () = project(projector, self.config.project_every) => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -219,6 +235,12 @@ impl App {
     fn reconciler(&self) -> Option<Reconciler> {
         let is_wanted = !self.config.reconcile_every.is_zero();
         is_wanted.then(|| Reconciler::new(Arc::clone(&self.ledger.bench().store)))
+    }
+
+    /// What keeps the reports, where this server is to.
+    fn projector(&self) -> Option<Projector> {
+        let is_wanted = !self.config.project_every.is_zero();
+        is_wanted.then(|| Projector::new(Arc::clone(&self.read_side.1), Patience::default()))
     }
 
     /// Opens a port.
@@ -244,7 +266,7 @@ impl App {
         &self,
         bound: Addresses,
         back_door: BackDoor,
-        finding: Option<watch::Receiver<Finding>>,
+        background: Background,
         stopping: &watch::Receiver<bool>,
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
@@ -253,6 +275,12 @@ impl App {
             limits: Arc::clone(&limits),
             timeline: Arc::clone(&timeline),
             instance: self.config.instance.clone(),
+            heartbeat: self.config.heartbeat,
+            stopping: stopping.clone(),
+        };
+        let desk = rpc::Desk {
+            reports: Arc::clone(&self.read_side.0),
+            limits: Arc::clone(&limits),
             heartbeat: self.config.heartbeat,
             stopping: stopping.clone(),
         };
@@ -268,12 +296,14 @@ impl App {
             own: rpc::OwnService { way, token: access.own_token().cloned() },
             started: self.started,
             limits: Arc::clone(&limits),
-            finding,
+            finding: background.finding,
+            progress: background.progress,
             stopping: stopping.clone(),
         };
         Handlers {
             account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
             lab: Arc::new(LabRpc::new(premises)),
+            report: Arc::new(ReportRpc::new(desk)),
             access,
             bound: bound.http.ip(),
             limits,
@@ -312,6 +342,20 @@ impl App {
     }
 }
 
+/// What goes on in the background, as far as it can be watched.
+struct Background {
+    finding: Option<watch::Receiver<Finding>>,
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+/// Projects for as long as it is polled.
+async fn project(projector: Option<Projector>, every: Duration) {
+    match projector {
+        Some(projector) => projector.run(every).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reconciles for as long as it is polled.
 async fn reconcile(reconciler: Option<Reconciler>, every: Duration) {
     match reconciler {
@@ -338,8 +382,10 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
     let mut routes = Routes::builder();
     let account = AccountServiceServer::from_arc(Arc::clone(&handlers.account));
     let lab = LabServiceServer::from_arc(Arc::clone(&handlers.lab));
+    let report = ReportServiceServer::from_arc(Arc::clone(&handlers.report));
     routes
         .add_service(account.max_decoding_message_size(MESSAGE_MOST))
+        .add_service(report.max_decoding_message_size(MESSAGE_MOST))
         .add_service(lab.max_decoding_message_size(MESSAGE_MOST))
         // Some tools (grpcui, evans) ask the first edition, others only the second.
         .add_service(reflection().build_v1alpha().map_err(failed)?)

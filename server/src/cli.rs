@@ -12,7 +12,7 @@ use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
     explore, export,
     healthcheck::Question,
-    reconcile, strategy, verify,
+    project, reconcile, strategy, verify,
 };
 
 const EXIT_CODES: &str = "\
@@ -56,6 +56,8 @@ pub enum Command {
     Verify(verify::Arguments),
     /// Write the journal, or an account's, as CSV, NDJSON, or a journal for ledger-cli and hledger
     Export(export::Arguments),
+    /// Keep the reports up with the journal, as a process of its own
+    Projector(project::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

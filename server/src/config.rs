@@ -120,6 +120,8 @@ pub struct Config {
     pub hash_chain: bool,
     /// How often journal and balances are compared; zero: never.
     pub reconcile_every: Duration,
+    /// How often the projector looks at the journal; zero: never.
+    pub project_every: Duration,
     /// Database connections to keep.
     pub pool_size: u32,
     /// How often one call may run its transaction.
@@ -217,6 +219,7 @@ impl Config {
             breaker_probes: read.value(&BREAKER_PROBES, number(1..=MOST_CONNECTIONS))?,
             hash_chain: read.value(&HASH_CHAIN, truth)?,
             reconcile_every: read.time(&RECONCILE_EVERY, time(Duration::ZERO))?,
+            project_every: read.time(&PROJECT_EVERY, time(Duration::ZERO))?,
             pool_size: read.value(&POOL_SIZE, number(1..=MOST_CONNECTIONS))?,
             max_attempts: read.value(&MAX_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
             lock_wait: read.time(&LOCK_WAIT, whole_seconds)?,

@@ -224,6 +224,8 @@ pub enum InvalidReason {
     Timeout,
     /// Larger than the lab allows, or not an attack.
     Attack,
+    /// Not a day, or none in the range.
+    Day,
     /// Not a schedule, or a step that cannot be taken now.
     Schedule,
 }

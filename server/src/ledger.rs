@@ -427,7 +427,7 @@ where
 }
 
 /// What a store's failure outside a commit means for the caller: nothing was changed.
-fn backend(error: store::Error) -> Error {
+pub(crate) fn backend(error: store::Error) -> Error {
     match error {
         store::Error::Contended(reason) => Error::Contended { attempts: 1, reason },
         store::Error::Exhausted(reason) => Error::Overloaded(reason),

@@ -23,6 +23,7 @@ use zbl_server::{
     healthcheck,
     listeners::Listeners,
     logging::{self, Filter},
+    project,
     reconcile::command as reconcile,
     reload::Hangup,
     shutdown::Shutdown,
@@ -78,6 +79,10 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
                 let _ = writeln!(io::stderr(), "{entries} entries of {accounts} accounts");
                 Ok(())
             })
+        }
+        Command::Projector(arguments) => {
+            logging::start(&config)?;
+            run_to_end(project(arguments, config))
         }
         // They have exit codes of their own.
         Command::Explore(_) | Command::Reconcile(_) | Command::Verify(_) => Ok(()),
@@ -144,6 +149,12 @@ fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<
     outcome
 }
 
+async fn project(arguments: project::Arguments, config: Config) -> Result<(), Box<dyn Error>> {
+    let Shutdown { asked, .. } = Shutdown::listen()?;
+    let line = |line: &str| writeln!(io::stdout(), "{line}");
+    Ok(arguments.run(&config, async { _ = asked.await }, line).await?)
+}
+
 async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
     let hangup = Hangup::listen()?;
     let Shutdown { mut asked, insisted } = Shutdown::listen()?;
@@ -186,7 +197,12 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         export::Error::Io(error) => Some(error),
         _ => None,
     });
-    error.downcast_ref::<io::Error>().or(demo).or(export).is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let project = error.downcast_ref::<project::Error>().and_then(|error| match error {
+        project::Error::Output(error) => Some(error),
+        _ => None,
+    });
+    let io = error.downcast_ref::<io::Error>().or(demo).or(export).or(project);
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Prints an error and those of its causes that it does not tell itself; where stderr is closed, the exit code alone

@@ -9,6 +9,7 @@ mod entries;
 mod facade;
 mod follow;
 mod lab;
+mod report;
 mod status;
 mod tally;
 mod timeline;
@@ -17,6 +18,7 @@ pub use self::{
     account::AccountRpc,
     facade::{refused, router as facade},
     lab::{LabRpc, OwnService, OwnWay, Premises},
+    report::{Desk, ReportRpc},
     timeline::Watch,
 };
 pub(crate) use self::{
@@ -31,6 +33,8 @@ pub struct Handlers {
     pub account: std::sync::Arc<AccountRpc>,
     /// The lab.
     pub lab: std::sync::Arc<LabRpc>,
+    /// Reports.
+    pub report: std::sync::Arc<ReportRpc>,
     /// Who may call what.
     pub access: crate::access::Access,
     /// Where HTTP is answered.

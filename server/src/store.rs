@@ -6,6 +6,7 @@ mod circuit;
 mod filter;
 mod meter;
 pub mod mysql;
+pub mod reports;
 mod schema;
 mod selection;
 pub mod sqlite;
@@ -37,6 +38,8 @@ pub enum Isolation {
     ReadCommitted,
     /// Reads lock what they read (S) until the transaction ends.
     Serializable,
+    /// It only reads, and everything as of its first statement.
+    Snapshot,
 }
 
 /// The lock a read takes on the account row.

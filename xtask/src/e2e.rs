@@ -20,6 +20,7 @@ mod lockdeath;
 mod observability;
 mod overload;
 mod probe;
+mod projector;
 mod readme;
 mod three_servers;
 mod tls;
@@ -41,7 +42,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 17] = [
+const PARTS: [Part; 18] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -66,6 +67,11 @@ const PARTS: [Part; 17] = [
     },
     Part { name: "tls", summary: "TLS, client certificates, tokens and SIGHUP, by every program", run: tls::run },
     Part { name: "kill", summary: "kill -9 of the server and of MariaDB in mid-attack", run: kill::run },
+    Part {
+        name: "projector",
+        summary: "kill -9 of server and projector, 50 times: the reports are what the journal comes to",
+        run: projector::run,
+    },
     Part {
         name: "observability",
         summary: "what Prometheus, Alertmanager and Grafana make of it: rules, alerts, dashboard",

@@ -17,6 +17,7 @@ use crate::{
     store::{
         Circuit, Store,
         mysql::{self, MysqlStore},
+        reports::{Projections, Reports},
         sqlite::SqliteStore,
     },
     strategy::{self, Guarantee, GuardedLock, Locks, Workbench},
@@ -33,10 +34,24 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// # Errors
 /// [`Error::Strategy`], [`Error::Store`].
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
+    service(config, timeline, gates).await.map(|(ledger, ..)| ledger)
+}
+
+/// The read side of the service: those who read reports, and who keeps them.
+pub(super) type ReadSide = (Arc<dyn Reports>, Arc<dyn Projections>);
+
+/// The same with its read side, over the same connections.
+pub(super) async fn service(
+    config: &Config,
+    timeline: Arc<Timeline>,
+    gates: Option<Arc<Gates>>,
+) -> Result<(Arc<Ledger>, ReadSide), Error> {
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let breaker = Breaker::new("database", breaker_settings(config));
-    let store: Arc<dyn Store> = Arc::new(Circuit::new(open_store(config).await?, Arc::clone(&breaker)));
+    let (store, (reports, projections)) = open(config).await?;
+    let reports = Arc::new(Circuit::new(reports, Arc::clone(&breaker)));
+    let store: Arc<dyn Store> = Arc::new(Circuit::new(store, Arc::clone(&breaker)));
     let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
     let store = cache.listen_to(store);
     let locks = locks(config)?;
@@ -54,7 +69,16 @@ pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<
         settle_timeout: config.settle_timeout,
         max_in_flight: MAX_IN_FLIGHT,
     };
-    Ok(Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy)))
+    let ledger = Ledger::new(Arc::new(bench), cache, limits, default_strategy);
+    Ok((Arc::new(ledger), (reports, projections)))
+}
+
+/// The projector's own connections to the configured database, for a process that does nothing else.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn read_side(config: &Config) -> Result<ReadSide, Error> {
+    open(config).await.map(|(_, read_side)| read_side)
 }
 
 /// The cache that the configuration names, if it names a Redis.
@@ -104,13 +128,21 @@ fn locks(config: &Config) -> Result<Locks, Error> {
 /// # Errors
 /// [`Error::Store`].
 pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
+    open(config).await.map(|(store, _)| store)
+}
+
+async fn open(config: &Config) -> Result<(Arc<dyn Store>, ReadSide), Error> {
     let chaining = if config.hash_chain { Chaining::On } else { Chaining::Off };
     Ok(match &config.database_url {
-        DatabaseUrl::Sqlite(path) => Arc::new(SqliteStore::open(path, config.lock_wait, chaining).await?),
+        DatabaseUrl::Sqlite(path) => {
+            let store = Arc::new(SqliteStore::open(path, config.lock_wait, chaining).await?);
+            (store.clone(), (store.clone(), store))
+        }
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
-            Arc::new(MysqlStore::open(url, &limits, chaining).await?)
+            let store = Arc::new(MysqlStore::open(url, &limits, chaining).await?);
+            (store.clone(), (store.clone(), store))
         }
     })
 }

@@ -185,6 +185,12 @@ pub(super) const RECONCILE_EVERY: Setting = Setting::new(
     "TIME",
     "How often some of the journal is compared with the balances, for balance_loss_amount in /metrics; 0s: never",
 );
+pub(super) const PROJECT_EVERY: Setting = Setting::new(
+    "project_every",
+    "200ms",
+    "TIME",
+    "How often the journal is looked at for the reports; 0s: never, and another server or `zbl-server projector` does it",
+);
 pub(super) const POOL_SIZE: Setting = Setting::new("pool_size", "16", "N", "Database connections to keep");
 pub(super) const MAX_ATTEMPTS: Setting = Setting::new(
     "max_attempts",
@@ -265,7 +271,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 49] = [
+pub const SETTINGS: [&Setting; 50] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &TLS_CERT,
@@ -296,6 +302,7 @@ pub const SETTINGS: [&Setting; 49] = [
     &BREAKER_PROBES,
     &HASH_CHAIN,
     &RECONCILE_EVERY,
+    &PROJECT_EVERY,
     &POOL_SIZE,
     &MAX_ATTEMPTS,
     &LOCK_WAIT,

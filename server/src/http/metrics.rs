@@ -89,6 +89,8 @@ const COUNTERS: &[(&str, &str)] = &[
     ("grpc_server_handled_total", "Calls that came to their end, by code."),
     ("grpc_server_started_total", "Calls that arrived."),
     ("limiter_refused_total", "Calls refused because there were too many, by limit."),
+    ("projector_entries_total", "Journal entries folded into the reports, those of a rebuild included."),
+    ("projector_failures_total", "Times that the projector could not go on."),
     ("races_total", "Commits that overwrote another change."),
     ("reconciliation_entries_total", "Journal entries read to compare journal and balances."),
     ("reconciliation_failures_total", "Ticks in which journal and balances could not be compared."),
@@ -116,6 +118,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("limiter_calls", "Calls of accounts under way."),
     ("limiter_calls_max", "The most there may be; more are answered OVERLOADED."),
     ("limiter_tokens", "Calls left of the rate when one was last counted."),
+    ("projector_lag_entries", "Journal entries that the reports lack, at most."),
+    ("projector_lag_seconds", "How old the oldest journal entry is that the reports lack."),
     (
         "reconciliation_last_success_timestamp_seconds",
         "When journal and balances were last compared without a failure, as Unix time.",

@@ -11,7 +11,6 @@ use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, body::Body};
-use zbl_proto::v1::{account_service_server, lab_service_server};
 
 use super::{Deadline, Surround, method};
 use crate::{
@@ -29,8 +28,7 @@ impl Surround for Messages {
 
     fn before(&self, call: &mut Request<Body>) -> Result<bool, Status> {
         let path = call.uri().path();
-        let own = [account_service_server::SERVICE_NAME, lab_service_server::SERVICE_NAME];
-        let own = own.contains(&method::service_of(path));
+        let own = method::is_own(path);
         // A caller who sends many messages has all the time between them; each is answered within one of its own.
         if !method::has_many_messages(path)
             && let Some(deadline) = call.extensions().get::<Deadline>().copied()

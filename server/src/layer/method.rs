@@ -7,20 +7,28 @@ use metrics::{Counter, Histogram, counter, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
-use zbl_proto::v1::{account_service_server, lab_service_server};
+use zbl_proto::v1::{account_service_server, lab_service_server, report_service_server};
 use zbl_trace::names;
 
-/// Whether calls of a path are limited. Only those of accounts are: health must be told under overload most of all,
+/// The services of the contract. Their errors have reasons.
+const OWN: [&str; 3] =
+    [account_service_server::SERVICE_NAME, report_service_server::SERVICE_NAME, lab_service_server::SERVICE_NAME];
+
+/// Whether a path is one of the contract's.
+pub(super) fn is_own(path: &str) -> bool {
+    OWN.contains(&service_of(path))
+}
+
+/// Whether calls of a path are limited. Only those of accounts and reports are: health must be told under overload most of all,
 /// reflection is asked once by a tool, and the lab is the operator's own instrument, behind its door, and bounded by what
 /// it runs at a time.
 pub(super) fn is_limited(path: &str) -> bool {
-    service_of(path) == account_service_server::SERVICE_NAME
+    is_own(path) && service_of(path) != lab_service_server::SERVICE_NAME
 }
 
 /// Whether calls of a path are streams that whoever reaches the port may open: of health and reflection.
 pub(super) fn is_stream_of_strangers(path: &str) -> bool {
-    let own = [account_service_server::SERVICE_NAME, lab_service_server::SERVICE_NAME];
-    !own.contains(&service_of(path)) && counted(path).is_stream
+    !is_own(path) && counted(path).is_stream
 }
 
 /// Whether the caller of a path may send any number of messages.
@@ -131,12 +139,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_is_known_and_only_accounts_are_limited() {
+    fn every_method_is_known_and_only_accounts_and_reports_are_limited() {
         let methods = methods();
         for (path, limited) in [
             ("/zbl.v1.AccountService/Deduct", true),
             ("/zbl.v1.AccountService/StreamTimeline", true),
             ("/zbl.v1.AccountService/StreamEntries", true),
+            ("/zbl.v1.ReportService/ListTopSpenders", true),
+            ("/zbl.v1.ReportService/WatchTotals", true),
             ("/zbl.v1.LabService/RunAttack", false),
             ("/grpc.health.v1.Health/Check", false),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false),

@@ -21,7 +21,10 @@ use zbl_proto::v1::{self, lab_service_server::LabService};
 
 use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
-use crate::{config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, reconcile::Finding};
+use crate::{
+    config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress,
+    reconcile::Finding,
+};
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -45,6 +48,8 @@ pub struct Premises {
     pub limits: Arc<Limits>,
     /// What comparing journal and balances has found; `None` where that is off.
     pub finding: Option<watch::Receiver<Finding>>,
+    /// How far the reports are; `None` where another keeps them.
+    pub progress: Option<watch::Receiver<Progress>>,
     /// Becomes true when the server is to stop; streams end then.
     pub stopping: watch::Receiver<bool>,
 }

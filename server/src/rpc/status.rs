@@ -125,6 +125,7 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
                 InvalidReason::Interval => Reason::InvalidInterval,
                 InvalidReason::Attack => Reason::InvalidAttack,
                 InvalidReason::Schedule => Reason::InvalidSchedule,
+                InvalidReason::Day => Reason::InvalidDay,
                 InvalidReason::Timeout => Reason::InvalidTimeout,
             },
         ),

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    ops::RangeInclusive,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,22 +15,25 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
     AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
     RowLock, Selection, Store, Transaction, Work,
+    reports::{Ranking, Reports, Standing},
 };
 use crate::{
     account::{Entry, Money, NewEntry, State},
     breaker::{Breaker, Leave, Refused},
     chain::Record,
+    report::Turnover,
 };
 
-/// A store behind a breaker.
-pub struct Circuit {
-    inner: Arc<dyn Store>,
+/// A store, or what is read of it in reports, behind a breaker.
+pub struct Circuit<S: ?Sized = dyn Store> {
+    inner: Arc<S>,
     breaker: Arc<Breaker>,
 }
 
@@ -48,16 +52,16 @@ fn tell(leave: Leave, error: Option<&Error>) {
     }
 }
 
-impl Circuit {
+impl<S: ?Sized + Send + Sync> Circuit<S> {
     /// `inner`, asked only when `breaker` gives leave.
-    pub const fn new(inner: Arc<dyn Store>, breaker: Arc<Breaker>) -> Self {
+    pub const fn new(inner: Arc<S>, breaker: Arc<Breaker>) -> Self {
         Self { inner, breaker }
     }
 
     /// Asks, if there is leave. When whoever asks goes away, the question is waited for all the same: callers with little
     /// patience would otherwise never learn, nor tell, that a database has stopped answering. It ends as every wait for a
     /// link and a statement does.
-    async fn asked<T, F>(&self, question: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T>
+    async fn asked<T, F>(&self, question: impl FnOnce(Arc<S>) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
@@ -71,7 +75,33 @@ impl Circuit {
         };
         ToItsEnd(Some(Box::pin(told))).await
     }
+}
 
+#[async_trait]
+impl Reports for Circuit<dyn Reports> {
+    async fn standing(&self) -> Result<Standing> {
+        self.asked(|reports| async move { reports.standing().await }).await
+    }
+
+    async fn days(
+        &self,
+        user_id: i64,
+        within: RangeInclusive<NaiveDate>,
+        limit: i64,
+    ) -> Result<(Standing, Vec<(NaiveDate, Turnover)>)> {
+        self.asked(move |reports| async move { reports.days(user_id, within, limit).await }).await
+    }
+
+    async fn top(&self, ranking: Ranking) -> Result<(Standing, Vec<(i64, Turnover)>)> {
+        self.asked(move |reports| async move { reports.top(ranking).await }).await
+    }
+
+    async fn rebuild(&self) -> Result<i64> {
+        self.asked(|reports| async move { reports.rebuild().await }).await
+    }
+}
+
+impl Circuit {
     fn behind(&self, inner: Box<dyn Transaction>) -> Box<dyn Transaction> {
         Box::new(CircuitTransaction { inner, breaker: Arc::clone(&self.breaker), asked: Asked::Nothing })
     }

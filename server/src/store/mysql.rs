@@ -5,6 +5,7 @@ mod answer;
 mod chained;
 mod lock_many;
 mod pool;
+mod reports;
 mod text;
 mod transaction;
 

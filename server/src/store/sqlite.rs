@@ -5,6 +5,7 @@
 //! It refuses in-memory databases: they have no second connection to read beside the writer.
 
 mod chained;
+mod reports;
 mod transaction;
 
 use std::{

@@ -75,6 +75,9 @@ pub fn config(url: &str, words: &[&str]) -> Config {
     if !words.iter().any(|word| word.starts_with("--reconcile-every")) {
         all.push("--reconcile-every=0s");
     }
+    if !words.iter().any(|word| word.starts_with("--project-every")) {
+        all.push("--project-every=0s");
+    }
     all.extend(words);
     Invocation::parse(all.into_iter().map(Into::into), &|_| None, Path::new("/nowhere")).unwrap().config
 }

@@ -51,6 +51,11 @@ impl Attack {
         Ok(Self { line: line(&command), process: Process::spawn(command)?, file })
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn is_under_way(&mut self) -> bool {
+        self.process.is_running()
+    }
+
     /// Waits for its end and reads its result.
     pub(crate) fn finish(mut self) -> Result<Finished, Failure> {
         let status = self.process.wait(TIMEOUT)?;

@@ -25,7 +25,7 @@ pub(super) use tool::program;
 const SPAN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The services of the contract, with their methods.
-const SERVICES: [(&str, &[&str]); 2] = [
+const SERVICES: [(&str, &[&str]); 3] = [
     (
         "zbl.v1.AccountService",
         &[
@@ -40,6 +40,7 @@ const SERVICES: [(&str, &[&str]); 2] = [
             "StreamTimeline",
         ],
     ),
+    ("zbl.v1.ReportService", &["ListDailySpending", "ListTopSpenders", "GetTotals", "WatchTotals", "RebuildReports"]),
     ("zbl.v1.LabService", &["ResetAccount", "RunAttack", "ClearTimeline", "GetStatus", "WatchStatus"]),
 ];
 

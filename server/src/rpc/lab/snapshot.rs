@@ -10,6 +10,7 @@ use crate::{
     cache,
     ledger::Done,
     limit::{Fill, Refusals},
+    projector::Progress,
     reconcile::Finding,
     store::Work,
     strategy::Batches,
@@ -18,7 +19,7 @@ use crate::{
 impl Lab {
     /// What the server is doing now.
     pub(super) fn snapshot(&self) -> v1::ServerStatus {
-        let Premises { ledger, instance, started, limits, finding, .. } = &self.premises;
+        let Premises { ledger, instance, started, limits, finding, progress, .. } = &self.premises;
         let bench = ledger.bench();
         v1::ServerStatus {
             instance: instance.clone(),
@@ -38,6 +39,7 @@ impl Lab {
             breakers: bench.breakers.iter().map(|breaker| breaker_status(breaker)).collect(),
             limits: Some(limit_status(limits.fill())),
             reconciliation: finding.as_ref().map(|finding| reconciliation(*finding.borrow())),
+            projection: progress.as_ref().and_then(|progress| projection(&progress.borrow())),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
@@ -140,6 +142,19 @@ fn limit_status(fill: Fill) -> v1::LimitStatus {
 fn reconciliation(Finding { loss, accounts, rounds }: Finding) -> v1::ReconciliationStatus {
     let loss = Money::from_minor(i64::try_from(loss).unwrap_or(i64::MAX));
     v1::ReconciliationStatus { loss: loss.to_string(), accounts: signed(accounts), rounds: signed(rounds) }
+}
+
+fn projection(progress: &Progress) -> Option<v1::ProjectionStatus> {
+    let Progress { active, building, .. } = progress;
+    active.map(|active| v1::ProjectionStatus {
+        generation: active.generation,
+        position: active.seq,
+        entries: active.totals.entries,
+        behind: progress.lag_entries(),
+        lag: progress.lag().try_into().ok(),
+        building_generation: building.map_or(0, |building| building.generation),
+        building_entries: building.map_or(0, |building| building.totals.entries),
+    })
 }
 
 /// Counts that would take centuries to leave an i64.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use async_trait::async_trait;
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, result::Error as DieselError};
-use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, expression::SqlLiteral, result::Error as DieselError};
+use diesel_async::{AsyncMysqlConnection, RunQueryDsl, SimpleAsyncConnection, methods::LoadQuery};
 use uuid::Uuid;
 
 use super::{
@@ -59,6 +59,7 @@ impl MysqlTransaction {
             let begin = match self.isolation {
                 Isolation::ReadCommitted => "BEGIN",
                 Isolation::Serializable => "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; BEGIN",
+                Isolation::Snapshot => "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION READ ONLY",
             };
             let begin = lease.beginning(begin);
             let begun = self.wire.answered(lease.connection()?.batch_execute(&begin)).await;
@@ -93,6 +94,31 @@ impl MysqlTransaction {
         // locked them, which may have begun before the last of the others committed.
         let rows = wire.answered(Ends::new(&user_ids).load::<EndRow>(c)).await;
         chained::ends(rows.map_err(|error| self.failed(&error))?)
+    }
+
+    /// Loads rows by a statement that is made for the occasion.
+    pub(super) async fn rows<ST, U: Send>(&mut self, query: SqlLiteral<ST>) -> Result<Vec<U>>
+    where
+        SqlLiteral<ST>: LoadQuery<'static, AsyncMysqlConnection, U> + 'static,
+    {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        wire.answered_unprepared(query.load(c)).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs statements that are made for the occasion, in one message.
+    pub(super) async fn run(&mut self, statements: &str) -> Result<()> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        wire.answered(c.batch_execute(statements)).await.map_err(|error| self.failed(&error))
+    }
+
+    /// Runs one statement that is made for the occasion, and says how many rows it changed.
+    pub(super) async fn change(&mut self, statement: &str) -> Result<usize> {
+        let wire = Arc::clone(&self.wire);
+        let c = self.connection().await?;
+        let done = wire.answered_unprepared(diesel::sql_query(statement).execute(c)).await;
+        done.map_err(|error| self.failed(&error))
     }
 
     /// Gives the connection back after a COMMIT that was answered.

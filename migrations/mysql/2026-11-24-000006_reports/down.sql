@@ -1,0 +1,3 @@
+DROP TABLE report_days;
+DROP TABLE report_accounts;
+DROP TABLE projections;
