@@ -37,6 +37,7 @@ const SERVICES: [(&str, &[&str]); 2] = [
             "GetDeduction",
             "ListEntries",
             "ListStrategies",
+            "RebuildBalance",
             "StreamTimeline",
         ],
     ),
