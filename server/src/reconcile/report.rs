@@ -208,17 +208,17 @@ fn summary_text(summary: &Summary, failure: Option<&Error>) -> String {
     let Summary { accounts, entries, lost, settled, off, gone, repaired, broken, took } = *summary;
     let rate = entries as f64 / took.as_secs_f64();
     let mut text = format!(
-        "{accounts} accounts, {entries} entries in {:.1} s ({rate:.0} a second): {lost} lost updates, {settled} more that \
-         are settled\n",
+        "{accounts} accounts, {entries} entries in {:.1} s ({rate:.0} a second); lost updates: {lost}, and {settled} \
+         that are settled\n",
         took.as_secs_f64()
     );
     let mut say = |line: &str| text += line;
     match off {
         0 => say("Every balance is what its journal comes to.\n"),
-        _ => say(&format!("{off} balances are off, by {} in all; {repaired} of them repaired.\n", decimal(gone))),
+        _ => say(&format!("Balances that were off: {off}, by {} in all; repaired: {repaired}.\n", decimal(gone))),
     }
     if broken > 0 {
-        say(&format!("{broken} accounts cannot be judged: their journals are broken.\n"));
+        say(&format!("Journals that are broken, so that nobody can judge their balances: {broken}.\n"));
     }
     if let Some(failure) = failure {
         say(&format!("It did not come to its end: {failure}\n"));

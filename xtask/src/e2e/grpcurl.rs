@@ -37,6 +37,7 @@ const SERVICES: [(&str, &[&str]); 3] = [
             "GetDeduction",
             "ListEntries",
             "ListStrategies",
+            "RebuildBalance",
             "StreamTimeline",
         ],
     ),
