@@ -32,6 +32,8 @@ pub enum Chaining {
 /// How many bytes a digest has.
 const LENGTH: usize = 32;
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// The digest of an entry, and by it of all before it in the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest([u8; LENGTH]);
@@ -63,7 +65,12 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        // Written at once: formatted byte by byte it would cost a batch more than the hash does.
+        let mut text = [0; 2 * LENGTH];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -59,8 +59,8 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens or creates the database file and brings its schema up to date. `lock_wait` is how long a connection waits
-    /// for another *process* that writes the same file; within this one the writer is handed on in order. What it journals gets
-    /// digests or not, as `chaining` says.
+    /// for another *process* that writes the same file; within this one the writer is handed on in order. What it
+    /// journals gets digests or not, as `chaining` says.
     ///
     /// # Errors
     /// [`Error::Down`] when the file cannot be opened or migrated.

@@ -38,8 +38,8 @@ some entry on, digests and all. Against both, keep an anchor where whoever can w
 
 Entries without a digest from before the chain was on are counted as not covered; they are no finding.
 
-With --json each finding is {\"finding\": \"changed\" | \"broken\" | \"missing\" | \"inserted\" | \"unchained\" | \"balance\" |
-\"anchor\", \"user_id\", \"version\", \"to_version\", \"message\"}, and the last line {\"summary\": {\"verdict\": \"sound\" | \"unsound\" |
-\"interrupted\", …}}. docs/TAMPERING.md says what each of them means.
+With --json each finding is an object of finding (changed, broken, missing, inserted, unchained, balance or anchor),
+user_id, version, to_version and message; the last line is {\"summary\": …} with the verdict (sound, unsound or
+interrupted), the counts and the anchor. docs/TAMPERING.md says what each finding means.
 
 Exit codes: 0 sound; 10 something was found; 3 it could not be done, or not to its end; 2 usage.";

@@ -59,12 +59,20 @@ impl QueryFragment<Sqlite> for Records {
         let money = |column: &str| {
             format!("printf('%s%d.%02d', iif({column} < 0, '-', ''), abs({column} / 100), abs({column} % 100))")
         };
-        out.push_sql("SELECT user_id, version, user_id || '|' || version || '|' || lower(hex(request_id)) || '|' || kind || '|' || ");
-        out.push_sql(&money("delta"));
-        out.push_sql(" || '|' || ");
-        out.push_sql(&money("balance_after"));
-        out.push_sql(" || '|' || version_before || '|' || strategy || '|' || created_at, digest FROM entries");
-        out.push_sql(" WHERE (user_id, version) > (");
+        let text = [
+            "user_id",
+            "version",
+            "lower(hex(request_id))",
+            "kind",
+            &money("delta"),
+            &money("balance_after"),
+            "version_before",
+            "strategy",
+            "created_at",
+        ];
+        out.push_sql("SELECT user_id, version, ");
+        out.push_sql(&text.join(" || '|' || "));
+        out.push_sql(", digest FROM entries WHERE (user_id, version) > (");
         out.push_bind_param::<BigInt, _>(&self.after.0)?;
         out.push_sql(", ");
         out.push_bind_param::<BigInt, _>(&self.after.1)?;
