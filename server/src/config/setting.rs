@@ -219,7 +219,7 @@ pub(super) const COMPUTE_DELAY: Setting =
 pub(super) const TIMELINE_CAPACITY: Setting =
     Setting::new("timeline_capacity", "65536", "N", "Timeline events kept for readers that resume or lag");
 pub(super) const HEARTBEAT: Setting =
-    Setting::new("heartbeat", "5s", "TIME", "How long a timeline stream is silent before it shows a sign of life");
+    Setting::new("heartbeat", "5s", "TIME", "How long a stream is silent before it shows a sign of life");
 pub(super) const INSTANCE: Setting =
     Setting::new("instance", AUTO, "NAME", "This process's name in events and logs; auto: HOST-PID");
 pub(super) const DEMO_ACCOUNT: Setting = Setting::new(

@@ -2,7 +2,9 @@
 //! begins and echoes the filter that it belongs to, so that one under another filter is refused, not misread. The echo
 //! guards against mistakes and not against forgers: whoever makes up a token misleads himself alone.
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta};
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, NaiveDateTime};
 use prost::Message;
 use zbl_proto::v1;
 
@@ -18,6 +20,9 @@ use crate::{
 /// What tokens begin with, so that a number out of the blue is told from a token.
 const AFTER: &str = "after-version-";
 const BEFORE: &str = "before-version-";
+
+/// The seconds of the years 1 to 9999, which is what a `google.protobuf.Timestamp` and a database may say.
+const YEARS: RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// A page of an account's journal.
 ///
@@ -43,8 +48,10 @@ const fn invalid(field: &'static str, description: String) -> Invalid {
 fn criteria(request: &v1::ListEntriesRequest) -> Result<Criteria, Invalid> {
     let from = request.from_time.as_ref().map(|time| moment("from_time", time)).transpose()?;
     let to = request.to_time.as_ref().map(|time| moment("to_time", time)).transpose()?;
-    if let (Some(from), Some(to)) = (from, to)
-        && from > to
+    // As they were given: rounded, they can be the same.
+    let given = |time: &prost_types::Timestamp| (time.seconds, time.nanos);
+    if let (Some(from), Some(to)) = (&request.from_time, &request.to_time)
+        && given(from) > given(to)
     {
         return Err(invalid("from_time", "it is later than to_time; swap the two".to_owned()));
     }
@@ -60,17 +67,22 @@ fn criteria(request: &v1::ListEntriesRequest) -> Result<Criteria, Invalid> {
 /// A time as the database tells it: in microseconds. Rounded up, because what was written at a microsecond was written at
 /// or after a time exactly when it was at or after the next microsecond.
 fn moment(field: &'static str, time: &prost_types::Timestamp) -> Result<NaiveDateTime, Invalid> {
-    let description = || "not a time between the years 1 and 9999, with nanos from 0 to 999999999".to_owned();
-    let wrong = || invalid(field, description());
+    let wrong = || {
+        let description = "not a time between the years 1 and 9999, with nanos from 0 to 999999999";
+        invalid(field, description.to_owned())
+    };
     let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000).ok_or_else(wrong)?;
-    let whole = DateTime::from_timestamp(time.seconds, nanos / 1000 * 1000).ok_or_else(wrong)?.naive_utc();
-    let rest = TimeDelta::microseconds(i64::from(!nanos.is_multiple_of(1000)));
-    let years = ["0001-01-01 00:00:00", "9999-12-31 23:59:59.999999"].map(|text| text.parse::<NaiveDateTime>());
-    let moment = whole.checked_add_signed(rest).ok_or_else(wrong)?;
-    match years {
-        [Ok(first), Ok(last)] if moment < first || moment > last => Err(wrong()),
-        _ => Ok(moment),
+    if !YEARS.contains(&time.seconds) {
+        return Err(wrong());
     }
+    let micros = nanos.div_ceil(1000);
+    // No database knows of a year behind the last.
+    let (seconds, micros) = match micros {
+        1_000_000 if time.seconds == *YEARS.end() => (time.seconds, 999_999),
+        1_000_000 => (time.seconds + 1, 0),
+        micros => (time.seconds, micros),
+    };
+    Ok(DateTime::from_timestamp(seconds, micros * 1000).ok_or_else(wrong)?.naive_utc())
 }
 
 fn given_kind(kind: i32) -> Result<EntryKind, Invalid> {

@@ -94,7 +94,9 @@ fn filter(user_id: i64, journal: &[Entry]) -> impl Strategy<Value = ListEntriesR
             let time = time + chrono::TimeDelta::nanoseconds(off.into());
             prost_types::Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos().cast_signed() }
         });
-        prop::option::of(near)
+        let far = prop::sample::select(vec![(-62_135_596_800, 0), (253_402_300_799, 999_999_999)]);
+        let far = far.prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos });
+        prop::option::of(prop_oneof![9 => near, 1 => far])
     };
     let kinds = prop::sample::subsequence(vec![1, 2, 3, 4, 5, 6], 0..=3);
     let strategies = prop::sample::subsequence(STRATEGIES.to_vec(), 0..=2);

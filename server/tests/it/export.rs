@@ -237,7 +237,12 @@ async fn a_file_is_replaced_whole_or_not_at_all() {
     for wrong in [directory.path().to_owned(), directory.path().join("absent/journal.csv")] {
         assert!(matches!(run(&user_id, &wrong).await, Err(Error::Output { .. })), "{}", wrong.display());
     }
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "something is left beside it");
+    // A pipe that somebody reads is not replaced by a file.
+    let pipe = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(matches!(run(&user_id, &pipe).await, Err(Error::Output { .. })));
+    assert!(!pipe.is_file());
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "something is left beside it");
     run(&user_id, &file).await.unwrap();
     assert!(fs::read_to_string(&file).unwrap().starts_with("user_id,version,"));
 }

@@ -172,7 +172,7 @@ async fn streams_end_with_a_reason_when_the_server_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_stream_gives_signs_of_life() {
     let database = Database::sqlite();
-    let served = Served::start(&database.url, &["--heartbeat", "20ms"]).await;
+    let served = Served::start(&database.url, &["--heartbeat", "100ms"]).await;
     let user_id = served.bench.account("1000.00").await;
     let mut stream = follow(&served, user_id, 1).await;
     for _ in 0..3 {
