@@ -162,6 +162,7 @@ impl Projector {
 
     /// Projects for as long as it is polled.
     pub async fn run(mut self, every: Duration) {
+        metrics::counter!("projector_entries_total").increment(0);
         let mut wait = every;
         loop {
             let began = Instant::now();
@@ -173,7 +174,9 @@ impl Projector {
                 Ok(Pace::Behind) => began.elapsed().min(every),
                 Ok(Pace::CaughtUp) => every,
                 Err(error) => {
-                    tracing::debug!("not projected: {error}");
+                    if wait <= every {
+                        tracing::warn!("the reports cannot be kept up with the journal: {error}; it is tried again");
+                    }
                     (wait * 2).clamp(every, LONGEST_WAIT.max(every))
                 }
             };
@@ -238,14 +241,11 @@ impl Projector {
         if following.moved.0 != projection.steps {
             following.moved = (projection.steps, now);
         }
+        let (before, sweep, moved) = (following.tail.clone(), following.sweep, following.moved);
         if !self.is_ours(&projection, now) {
-            let moved = self.following.get(&generation).map_or(now, |following| following.moved.1);
-            self.following
-                .insert(generation, Following { moved: (projection.steps, moved), ..Following::new(&projection, now) });
+            self.following.insert(generation, Following { moved, ..Following::new(&projection, now) });
             return Ok((projection, Pace::CaughtUp));
         }
-        let Some(following) = self.following.get(&generation) else { return Ok((projection, Pace::CaughtUp)) };
-        let (before, sweep) = (following.tail.clone(), following.sweep);
         let page = self.store.tail(before.read(), &before.ranges(), ENTRIES_A_PAGE).await?;
         let pace = if page.len() as i64 == ENTRIES_A_PAGE { Pace::Behind } else { Pace::CaughtUp };
         let swept = self.sweep(generation, sweep, pace, now).await?;

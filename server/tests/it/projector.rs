@@ -303,6 +303,19 @@ async fn without_hole_and_sweep_the_next_entry_of_its_account_or_a_restart_bring
     }
 }
 
+/// What keeps two steps from writing what both have read: it does not wait, it goes without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_is_locked_for_one_step_at_a_time() {
+    let database = Database::mysql();
+    let scene = Scene::open(&database).await;
+    let (mut first, mut second) = (scene.projections.step(), scene.projections.step());
+    assert!(first.lock(1).await.unwrap().is_some());
+    assert!(second.lock(1).await.unwrap().is_none());
+    first.rollback().await;
+    assert!(second.lock(1).await.unwrap().is_some());
+    second.rollback().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_projectors_generation_is_left_alone_until_it_stops_moving() {
     let database = Database::sqlite();

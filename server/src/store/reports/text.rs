@@ -118,7 +118,7 @@ pub(in crate::store) fn journal_end(beyond: i64) -> SqlLiteral<(BigInt, Nullable
     ))
 }
 
-/// Whole generations of an account's days.
+/// An account's days within a range.
 pub(in crate::store) fn days_of(
     generation: i64,
     user_id: i64,
@@ -307,25 +307,25 @@ impl Dialect {
 }
 
 pub(in crate::store) fn projection(row: ProjectionRow) -> Result<Projection> {
-    let (generation, state, seq, read_seq, steps, owner, accounts, entries, opened, adjusted, resets, ..) = &row;
-    let (.., spent, deposited, deductions, deposits) = &row;
+    let (generation, state, seq, read_seq, steps, owner, accounts, entries, opened, adjusted, resets, ..) = row;
+    let (.., spent, deposited, deductions, deposits) = row;
     let unknown = |what: &dyn Display| Error::Unexpected(format!("projection {generation}: {what}"));
-    let state = GenerationState::from_stored(*state).ok_or_else(|| unknown(&format!("unknown state {state}")))?;
+    let state = GenerationState::from_stored(state).ok_or_else(|| unknown(&format!("unknown state {state}")))?;
     let owner = if owner.is_empty() { Ok(Uuid::nil()) } else { owner.parse() };
     Ok(Projection {
-        generation: *generation,
+        generation,
         state,
-        seq: *seq,
-        read_seq: *read_seq,
-        steps: *steps,
+        seq,
+        read_seq,
+        steps,
         owner: owner.map_err(|error| unknown(&error))?,
         totals: Totals {
-            accounts: *accounts,
-            entries: *entries,
+            accounts,
+            entries,
             opened: opened.0,
             adjusted: adjusted.0,
-            resets: *resets,
-            turnover: turnover((*spent, *deposited, *deductions, *deposits)),
+            resets,
+            turnover: turnover((spent, deposited, deductions, deposits)),
         },
     })
 }
