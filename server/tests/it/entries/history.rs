@@ -1,11 +1,11 @@
-//! Journals made up at random, with every kind of entry and with branches, appended as the store appends them. No balances
-//! are kept: nobody who reads a journal asks for them.
+//! Journals made up at random, with every kind of entry and with branches, appended as the store appends them. The
+//! accounts' rows have no balances: nobody who reads a journal asks for them.
 
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use uuid::Uuid;
 use zbl_server::{
     account::{EntryKind, Money, NewEntry},
-    store::{Isolation, Store},
+    store::{AccountWrite, Isolation, Store},
 };
 
 /// Who may have written an entry; the first two may overwrite.
@@ -102,13 +102,13 @@ impl History {
 async fn write(store: &dyn Store, entries: &[NewEntry]) {
     for rows in entries.chunks(ROWS) {
         let mut transaction = store.transaction(Isolation::ReadCommitted, None);
-        if let [entry] = rows {
-            transaction.append(entry).await.unwrap();
-        } else {
-            // Only the journal is written; it is what is read.
-            let nobody = zbl_server::store::AccountWrite { user_id: 0, balance: Money::ZERO, entries: 0 };
-            transaction.write_many(rows, &[nobody]).await.unwrap();
+        let user_id = rows[0].user_id;
+        let opened = i64::from(rows[0].version == 1);
+        if opened == 1 {
+            transaction.insert_account(user_id, Money::ZERO).await.unwrap();
         }
+        let moved = AccountWrite { user_id, balance: Money::ZERO, entries: rows.len() as i64 - opened };
+        transaction.write_many(rows, &[moved]).await.unwrap();
         transaction.commit().await.unwrap();
     }
 }
