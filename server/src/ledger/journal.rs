@@ -54,7 +54,7 @@ pub struct Page {
 }
 
 impl Ledger {
-    /// A page of those entries that are as asked, `size` at most; fewer, or none, where [`LOOKED_AT_MOST`] versions did not
+    /// A page of those entries that are as asked, `size` at most; fewer, or none, where `LOOKED_AT_MOST` versions did not
     /// hold as many.
     ///
     /// # Errors

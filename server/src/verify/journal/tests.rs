@@ -1,3 +1,5 @@
+//! Journals that were tampered with, entry by entry, and what is told of each.
+
 use super::*;
 use crate::account::Money;
 
