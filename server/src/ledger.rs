@@ -329,6 +329,7 @@ impl Ledger {
             Failure::Refused(refusal) => Next::End(self.first_known(change, refusal.into(), until).await),
             Failure::RefusedForGood(refusal) => Next::End(Err(refusal.into())),
             Failure::Withdrawn => Next::End(Err(Error::Expired)),
+            Failure::JournalBroken(broken) => Next::End(Err(Error::JournalBroken { user_id: change.user_id, broken })),
             Failure::Overtaken(reason) | Failure::Fenced(reason) => contended(reason.to_owned()),
             Failure::LeaseLost(reason) | Failure::LockHeld(reason) => contended(reason),
             // The database can still tell a repeat of what was applied.

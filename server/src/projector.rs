@@ -302,6 +302,11 @@ impl Projector {
     /// Removes some of a generation that nobody reads any more.
     async fn remove(&self, generation: i64) -> Result<Pace> {
         let mut step = self.store.step();
+        // So that no step of another projector, which has not heard of its end yet, comes in between.
+        if step.lock(generation).await?.is_none() {
+            step.rollback().await;
+            return Ok(Pace::CaughtUp);
+        }
         let removed = step.remove(generation, ROWS_A_TICK).await?;
         step.commit().await?;
         Ok(if removed > 0 { Pace::Behind } else { Pace::CaughtUp })

@@ -32,6 +32,7 @@ pub use self::{
 };
 use crate::{
     account::{Receipt, Refusal},
+    history::Broken,
     store,
 };
 
@@ -93,6 +94,9 @@ pub enum Failure {
     /// Its caller gave it up before it was begun.
     #[error("withdrawn by its caller")]
     Withdrawn,
+    /// The journal lacks an entry or contradicts itself: there is nothing to decide on.
+    #[error("{0}")]
+    JournalBroken(Broken),
     /// The store says why.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -105,6 +109,7 @@ impl Failure {
             Self::Refused(_) | Self::RefusedForGood(_) => "REFUSED",
             Self::Overtaken(_) => "OVERTAKEN",
             Self::Withdrawn => "WITHDRAWN",
+            Self::JournalBroken(_) => "JOURNAL_BROKEN",
             Self::Fenced(_) => "FENCED",
             Self::LeaseLost(_) => "LEASE_LOST",
             Self::LockHeld(_) | Self::Store(store::Error::Contended(_)) => "CONTENDED",

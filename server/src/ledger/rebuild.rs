@@ -135,7 +135,8 @@ impl Walked {
 }
 
 impl Ledger {
-    /// Holds the stored balance against what the journal comes to, and repairs it if it is told to and they differ.
+    /// Holds the stored balance against what the journal comes to, and repairs it if it is told to and they differ, or where
+    /// updates were lost that make up for each other.
     ///
     /// # Errors
     /// [`Refusal::AccountNotFound`], [`Refusal::RepairBelowZero`], [`Refusal::RequestIdReused`], [`Error::JournalBroken`],
@@ -288,7 +289,7 @@ async fn look_and_repair(
         Err(broken) => return Ok(Locked::Refused(Error::JournalBroken { user_id, broken })),
     };
     let Rebuilt { expected: Expected { balance, .. }, difference, .. } = rebuilt;
-    if difference == Money::ZERO {
+    if difference == Money::ZERO && rebuilt.lost.is_empty() {
         return Ok(Locked::Sound(Box::new(rebuilt)));
     }
     if balance < Money::ZERO {

@@ -94,15 +94,21 @@ async fn apply(
     [before, after]: [&Tail; 2],
 ) -> Result<Outcome> {
     let Some(projection) = step.lock(generation).await? else { return Ok(Outcome::Locked) };
-    let (mut models, entries) = gather(step, &projection, found).await?;
+    if projection.state == GenerationState::Retired {
+        // It is being removed, and nobody would remove what was added.
+        return Ok(Outcome::Locked);
+    }
+    let Gathered { mut models, entries, broken } = gather(step, &projection, found).await?;
     let mut folded = 0;
     for entry in entries.values() {
         let place = models.fold(entry).map_err(|error| Error::Unexpected(error.to_string()))?;
         folded += u64::from(place == Folded::In);
     }
     let reached = |user_id, version| models.accounts.get(&user_id).is_some_and(|account| account.version >= version);
-    let page_is_in = found.entries.iter().all(|entry| reached(entry.user_id, entry.version));
-    let swept_is_in = found.behind.iter().all(|behind| reached(behind.user_id, behind.version));
+    // An account whose journal lacks a version stays where it is, and keeps nobody else waiting.
+    let is_in = |user_id, version| reached(user_id, version) || broken.contains(&user_id);
+    let page_is_in = found.entries.iter().all(|entry| is_in(entry.user_id, entry.version));
+    let swept_is_in = found.behind.iter().all(|behind| is_in(behind.user_id, behind.version));
     let tail = if page_is_in { after } else { before };
     let projection = Projection {
         // Another projector may have come further.
@@ -121,30 +127,39 @@ async fn apply(
     Ok(Outcome::Done { projection, page_is_in, swept_is_in })
 }
 
-/// The models of the accounts and days concerned, and the entries that they lack: those found, and those of the journal that lie
-/// before them. Under the generation's lock.
-async fn gather(
-    step: &mut dyn Step,
-    projection: &Projection,
-    found: &Found,
-) -> Result<(Models, BTreeMap<(i64, i64), Entry>)> {
+/// What is folded in a step.
+struct Gathered {
+    /// Of the accounts and days concerned.
+    models: Models,
+    /// What they lack: the entries found, and those of the journal that lie before them.
+    entries: BTreeMap<(i64, i64), Entry>,
+    /// Accounts whose next version is not in the journal, although a later one is: somebody removed it.
+    broken: BTreeSet<i64>,
+}
+
+/// Under the generation's lock.
+async fn gather(step: &mut dyn Step, projection: &Projection, found: &Found) -> Result<Gathered> {
     let goals = found.goals();
     let mut models = Models { totals: projection.totals, ..Models::default() };
-    let mut entries = BTreeMap::new();
+    let (mut entries, mut broken) = (BTreeMap::new(), BTreeSet::new());
     if goals.is_empty() {
-        return Ok((models, entries));
+        return Ok(Gathered { models, entries, broken });
     }
     let user_ids: BTreeSet<i64> = goals.keys().copied().collect();
     models.accounts = step.accounts(projection.generation, &user_ids).await?;
     let lacking = found.entries.iter().filter(|entry| models.place_of(entry) != Folded::Before);
     entries.extend(lacking.map(|entry| ((entry.user_id, entry.version), entry.clone())));
-    let spans: Vec<Span> = goals
+    let mut spans: Vec<Span> = goals
         .into_iter()
         .map(|(user_id, to)| Span { user_id, from: next_version(models.accounts.get(&user_id)), to })
         .filter(|Span { user_id, from, to }| {
             from <= to && entries.range((*user_id, *from)..=(*user_id, *to)).count() as i64 != to - from + 1
         })
         .collect();
+    if !spans.is_empty() {
+        broken = without_next(step, &spans, &entries).await?;
+        spans.retain(|span| !broken.contains(&span.user_id));
+    }
     if !spans.is_empty() {
         let missed = step.journal(&spans, ENTRIES_A_STEP).await?;
         entries.extend(missed.into_iter().map(|entry| ((entry.user_id, entry.version), entry)));
@@ -153,7 +168,29 @@ async fn gather(
     if !days.is_empty() {
         models.days = step.days(projection.generation, &days).await?;
     }
-    Ok((models, entries))
+    Ok(Gathered { models, entries, broken })
+}
+
+/// The accounts whose next entry is nowhere. A later one was seen, so this one was committed before: it is not late, but gone.
+async fn without_next(
+    step: &mut dyn Step,
+    spans: &[Span],
+    entries: &BTreeMap<(i64, i64), Entry>,
+) -> Result<BTreeSet<i64>> {
+    let unseen = spans.iter().filter(|span| !entries.contains_key(&(span.user_id, span.from)));
+    let unseen: Vec<Span> = unseen.map(|span| Span { to: span.from, ..*span }).collect();
+    if unseen.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let there = step.journal(&unseen, unseen.len() as i64).await?;
+    let there: BTreeSet<i64> = there.into_iter().map(|entry| entry.user_id).collect();
+    let gone = unseen.into_iter().filter(|span| !there.contains(&span.user_id));
+    Ok(gone
+        .map(|Span { user_id, from, .. }| {
+            tracing::warn!(user_id, version = from, "an entry is missing: the account's reports end before it");
+            user_id
+        })
+        .collect())
 }
 
 fn next_version(account: Option<&AccountTurnover>) -> i64 {

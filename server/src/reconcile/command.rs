@@ -68,7 +68,7 @@ is found the next time.
 
 --json writes a `lost_update` for each of them, newest first, an `account` for each whose balance is off its journal, or
 whose journal cannot be folded, and a `summary` at the end. Amounts are decimal strings; `difference` is the balance minus
-what is expected. Updates that make up for each other leave no difference, and nothing to repair.
+what is expected. Updates that were lost and make up for each other leave no difference; they are found all the same.
 
 Ctrl-C ends it with what was found so far, a second one at once.
 
@@ -182,7 +182,9 @@ impl Reconciliation<'_> {
 
     /// One account: its journal up to the version that its balance was read at never changes.
     async fn account(&mut self, user_id: i64, stored: State) -> Result<(), Error> {
+        let lost_before = self.summary.lost;
         let walked = self.walk(user_id, stored.version).await?;
+        let has_lost = self.summary.lost > lost_before;
         self.report.end_of_journal(user_id)?;
         self.summary.accounts += 1;
         let judged = walked.and_then(|expected| {
@@ -190,7 +192,8 @@ impl Reconciliation<'_> {
             Ok((expected, difference))
         });
         let finding = match judged {
-            Ok((_, Money::ZERO)) => return Ok(()),
+            // Updates that were lost are lost, even where they make up for each other.
+            Ok((_, Money::ZERO)) if !has_lost => return Ok(()),
             Ok((expected, difference)) => {
                 self.summary.off += 1;
                 self.summary.gone += u128::from(difference.minor().unsigned_abs());

@@ -56,6 +56,7 @@ fn criteria(request: &v1::ListEntriesRequest) -> Result<Criteria, Invalid> {
         return Err(invalid("from_time", "it is later than to_time; swap the two".to_owned()));
     }
     let mut kinds = request.kinds.iter().map(|&kind| given_kind(kind)).collect::<Result<Vec<_>, _>>()?;
+    kinds.sort_unstable_by_key(|kind| kind.name());
     kinds.dedup();
     let mut strategies = request.strategies.iter().map(|name| strategy(name)).collect::<Result<Vec<_>, _>>()?;
     // There are few of either, whatever a caller repeats.

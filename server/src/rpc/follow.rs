@@ -18,6 +18,7 @@ use super::{convert, status::status, timeline::Watch};
 use crate::{
     account::Entry,
     error::{Error, Invalid, InvalidReason},
+    history::Broken,
     ledger::Ledger,
     limit::Room,
 };
@@ -103,7 +104,8 @@ impl Follower {
         for entry in entries {
             let expected = self.after + 1;
             if entry.version != expected {
-                return Err(Error::Bug(format!("version {expected} of account {} is missing", self.user_id)));
+                let broken = Broken::Gap { missing: expected };
+                return Err(Error::JournalBroken { user_id: self.user_id, broken });
             }
             self.after = expected;
         }

@@ -154,6 +154,9 @@ async fn migrate(mut connection: AsyncMysqlConnection) -> Result<()> {
     if scalar(&mut connection, &lock).await? != "1" {
         return Err(failed(&format!("another server has been migrating for {MIGRATION_LOCK_S} s")));
     }
+    // A table is changed when the transactions that use it have ended: a backup takes its time.
+    let patience = format!("SET SESSION lock_wait_timeout = {MIGRATION_LOCK_S}");
+    connection.batch_execute(&patience).await.map_err(|error| failed(&error))?;
     let mut harness = AsyncMigrationHarness::new(connection);
     harness.run_pending_migrations(MIGRATIONS).map_err(|error| {
         let taken = error.to_string().contains("already exists");

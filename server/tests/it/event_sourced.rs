@@ -62,6 +62,22 @@ async fn a_fold_begins_with_the_last_snapshot() {
     assert_eq!(snapshot(&bench, user_id).await.version, 300, "the next one comes with version 400");
 }
 
+/// The journal has the last word, and not a copy of what it came to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_contradicts_the_journal_is_not_believed() {
+    let database = Database::mysql();
+    let bench = Bench::open(&database.url, &[]).await;
+    for tamper in ["balance = balance + 500", "version = version + 50"] {
+        let user_id = bench.account("1000.00").await;
+        deposit_cents(&database.url, user_id, 98);
+        assert_eq!(deduct(&bench, user_id).await.unwrap().version, 100);
+        test_support::query(&database.url, &format!("UPDATE snapshots SET {tamper} WHERE user_id = {user_id}"))
+            .unwrap();
+        let receipt = deduct(&bench, user_id).await.unwrap();
+        assert_eq!((receipt.version, receipt.balance), (101, money("980.98")), "{tamper}");
+    }
+}
+
 /// Where nobody has kept a snapshot for long, it is made on the way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_journal_is_folded_once() {

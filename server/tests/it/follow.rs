@@ -234,5 +234,5 @@ async fn a_gap_ends_the_stream() {
     test_support::query(&database.url, &sql).unwrap();
     let mut stream = follow(&served, user_id, 0).await;
     let end = timeout(PATIENCE, stream.message()).await.expect("the stream is silent").unwrap_err();
-    assert_eq!(Said::by(&end).reason, Reason::Bug.as_str());
+    assert_eq!(Said::by(&end).reason, Reason::JournalBroken.as_str());
 }

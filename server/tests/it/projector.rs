@@ -417,3 +417,32 @@ async fn a_long_journal_takes_several_ticks() {
     assert_eq!(projector.progress().borrow().lag_entries(), 0);
     assert_eq!(projector.progress().borrow().lag(), Duration::ZERO);
 }
+
+/// Somebody has removed an entry: that account's reports end before it, and everybody else's go on; in a rebuild too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_with_a_gap_keeps_nobody_else_waiting() {
+    let database = Database::mysql();
+    let scene = Scene::open(&database).await;
+    let mut projector = scene.projector(HASTY);
+    let (broken, whole) = (scene.bench.account("100.00").await, scene.bench.account("100.00").await);
+    for _ in 0..2 {
+        scene.change(broken, Direction::Deduct, "1.00", "atomic").await;
+    }
+    let gone = format!("DELETE FROM entries WHERE user_id = {broken} AND version = 2");
+    test_support::query(&database.url, &gone).unwrap();
+    for due in [3, 4] {
+        scene.change(broken, Direction::Deduct, "1.00", "atomic").await;
+        scene.change(whole, Direction::Deduct, "1.00", "atomic").await;
+        // Both openings, and what the whole one spent.
+        until("it rests", async || projector.tick().await.unwrap() == Pace::CaughtUp).await;
+        assert_eq!(scene.entries_projected().await, due);
+    }
+    let before = scene.reports.standing().await.unwrap().projection.generation;
+    scene.reports.rebuild().await.unwrap();
+    until("the rebuilt ones are read", async || {
+        projector.tick().await.unwrap();
+        scene.reports.standing().await.unwrap().projection.generation > before
+    })
+    .await;
+    assert_eq!(scene.entries_projected().await, 4);
+}

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use zbl_client::{AsOf, Client, Mending as Asked, Reason};
 use zbl_proto::v1::{RunAttackRequest, run_attack_response::Step};
 use zbl_server::{
-    account::{EntryKind, Money, NewEntry, Refusal},
+    account::{Change, Direction, EntryKind, Money, NewEntry, Refusal},
     error::Error,
     ledger::{AsOf as PastOf, Mending, Rebuilt},
     reconcile::Reconciler,
@@ -398,4 +398,23 @@ async fn a_thousand_more(store: &dyn Store, user_id: i64) {
     let balance = Money::from_minor(state.balance.minor() + 1000);
     transaction.write_many(&entries, &[AccountWrite { user_id, balance, entries: 1000 }]).await.unwrap();
     transaction.commit().await.unwrap();
+}
+
+/// A lost deduction and a lost deposit of the same amount: the balance is right, and two promises were broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn losses_that_make_up_for_each_other_are_found_and_settled() {
+    for database in Database::each() {
+        let bench = Bench::open(&database.url, &[]).await;
+        let user_id = bench.account("1000.00").await;
+        let deposit = || Change { direction: Direction::Deposit, ..deduction(user_id) };
+        race(&bench, [deduction(user_id), deduction(user_id)]).await;
+        race(&bench, [deposit(), deposit()]).await;
+        let looked = bench.ledger.rebuild(user_id, Mending::Look).await.unwrap();
+        assert_eq!((looked.difference, looked.lost.len()), (Money::ZERO, 2));
+        let repaired = bench.ledger.rebuild(user_id, Mending::Repair(Uuid::new_v4())).await.unwrap();
+        assert_eq!(repaired.repaired, Some(6));
+        assert_eq!(bench.balance(user_id).await, money("1000.00"));
+        let settled = bench.ledger.rebuild(user_id, Mending::Repair(Uuid::new_v4())).await.unwrap();
+        assert_eq!((settled.repaired, settled.lost.len()), (None, 0));
+    }
 }

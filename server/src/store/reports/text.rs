@@ -114,7 +114,8 @@ pub(in crate::store) fn active() -> SqlLiteral<ProjectionColumns> {
 /// The highest `seq`, and when the first entry beyond one was written.
 pub(in crate::store) fn journal_end(beyond: i64) -> SqlLiteral<(BigInt, Nullable<Timestamp>)> {
     sql(&format!(
-        "SELECT COALESCE(MAX(seq), 0), (SELECT created_at FROM entries WHERE seq > {beyond} ORDER BY seq LIMIT 1) FROM entries"
+        "SELECT COALESCE((SELECT MAX(seq) FROM entries), 0), \
+         (SELECT created_at FROM entries WHERE seq > {beyond} ORDER BY seq LIMIT 1)"
     ))
 }
 

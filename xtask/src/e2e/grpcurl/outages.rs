@@ -55,7 +55,9 @@ impl<'a> Scene<'a> {
         let proxy = CutProxy::start(&database.url("zbl"))?;
         let impatient = ["--pool-size=1", "--max-attempts=1", "--lock-wait=1s", "--settle-timeout=1s"];
         // What is told is the trouble itself, not that it has lasted.
-        let settings = [&impatient[..], &["--strategy=pessimistic", "--breaker-least=1000"]].concat();
+        // And the cut is for the deduction, not for what else commits.
+        let settings =
+            [&impatient[..], &["--strategy=pessimistic", "--breaker-least=1000", "--project-every=0s"]].concat();
         let server = Server::start_with(stage, &proxy.url("zbl"), &settings)?;
         let grpcurl = Grpcurl::new(stage, program.to_path_buf(), server.address());
         Ok(Self { database, proxy, grpcurl, _server: server })
