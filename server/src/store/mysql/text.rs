@@ -85,7 +85,7 @@ const CHAINED: &str = ", created_at, digest";
 
 /// The INSERT of one entry. Where it is chained the database computes the digest, because it is its clock that gives
 /// `created_at`, which is one for the whole statement. The entry before is there to be read: whoever knows the version to
-/// append has seen that one committed. No lock under READ COMMITTED; under SERIALIZABLE S, on a row that nobody changes.
+/// append has seen that one committed. S on it at most, and nobody changes it.
 /// Not an `INSERT … SELECT`: that would keep MariaDB's other inserts out while it waits.
 pub(super) fn append(entry: &NewEntry, chaining: Chaining) -> String {
     match chaining {
