@@ -4,18 +4,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
-use tonic::{Request, Status, Streaming};
-use zbl_proto::Reason;
+use tonic::Request;
+
 use zbl_proto::v1::{self, EntryKind, EntryOrder, StreamEntriesRequest, StreamEntriesResponse};
 
-use crate::{Backoff, Client, Entry, Error, account};
-
-/// The pause before the first reconnection: a restarting server is back within a fraction of a second.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest pause between reconnections: nothing is lost meanwhile, but it comes late.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use crate::link::{Link, Linked};
+use crate::{Client, Entry, Error, account};
 
 /// Which entries of a journal are wanted; by default all of them, oldest first.
 #[derive(Clone, Debug, Default)]
@@ -74,21 +68,13 @@ pub struct EntryStream {
     client: Client,
     user_id: i64,
     after: i64,
-    link: Link,
+    link: Link<StreamEntriesResponse>,
     ready: VecDeque<Entry>,
-    backoff: Backoff,
-}
-
-#[derive(Debug)]
-enum Link {
-    Down { until: Instant },
-    Up(Box<Streaming<StreamEntriesResponse>>),
 }
 
 impl EntryStream {
     pub(crate) fn new(client: Client, user_id: i64, after: i64) -> Self {
-        let (link, backoff) = (Link::Down { until: Instant::now() }, Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
-        Self { client, user_id, after, link, ready: VecDeque::new(), backoff }
+        Self { client, user_id, after, link: Link::new(), ready: VecDeque::new() }
     }
 
     /// The version of the last entry given: what to begin after, another time.
@@ -116,53 +102,28 @@ impl EntryStream {
                 self.after = entry.version;
                 return Ok(EntryStreamItem::Entry(entry));
             }
-            match &mut self.link {
-                Link::Down { until } => {
-                    tokio::time::sleep_until(*until).await;
-                    return match self.open().await {
-                        Ok(stream) => {
-                            self.link = Link::Up(Box::new(stream));
-                            Ok(EntryStreamItem::Connected)
-                        }
-                        Err(error) => self.lose(error),
-                    };
-                }
-                Link::Up(stream) => match stream.message().await {
-                    Ok(Some(message)) => {
-                        self.backoff.reset();
-                        if message.entries.is_empty() {
-                            return Ok(EntryStreamItem::Heartbeat);
-                        }
-                        self.ready = message.entries.into_iter().map(account::entry).collect::<Result<_, _>>()?;
-                    }
-                    Ok(None) => {
-                        return self.lose(Error::from_status(&Status::unavailable("the server ended the stream")));
-                    }
-                    Err(status) => return self.lose(Error::from_status(&status)),
+            return match self.link.next().await {
+                Linked::Open => match self.open().await {
+                    Ok(()) => Ok(EntryStreamItem::Connected),
+                    Err(error) => self.lose(error),
                 },
-            }
+                Linked::Message(message) if message.entries.is_empty() => Ok(EntryStreamItem::Heartbeat),
+                Linked::Message(message) => {
+                    self.ready = message.entries.into_iter().map(account::entry).collect::<Result<_, _>>()?;
+                    continue;
+                }
+                Linked::Lost(error) => self.lose(error),
+            };
         }
     }
 
-    async fn open(&self) -> Result<Streaming<StreamEntriesResponse>, Error> {
+    async fn open(&mut self) -> Result<(), Error> {
         let request = Request::new(StreamEntriesRequest { user_id: self.user_id, after_version: self.after });
         let mut stub = self.client.stubs().account;
-        let deadline = self.client.deadline();
-        match tokio::time::timeout(deadline, stub.stream_entries(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(Error::from_status(&status)),
-            Err(_) => Err(Error::no_answer_within(deadline)),
-        }
+        self.link.open(self.client.deadline(), stub.stream_entries(request)).await
     }
 
     fn lose(&mut self, error: Error) -> Result<EntryStreamItem, Error> {
-        // A call is not repeated into a server that sheds load; a stream that waits longer each time may be.
-        let shed = matches!(error.reason(), Some(Reason::Overloaded | Reason::RateLimited));
-        if !error.is_transient() && !shed {
-            return Err(error);
-        }
-        let retry_in = self.backoff.pause();
-        self.link = Link::Down { until: Instant::now() + retry_in };
-        Ok(EntryStreamItem::Disconnected { error, retry_in })
+        self.link.lose(error).map(|(error, retry_in)| EntryStreamItem::Disconnected { error, retry_in })
     }
 }

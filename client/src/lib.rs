@@ -42,6 +42,7 @@ mod flags;
 mod hold;
 mod http_port;
 pub mod lanes;
+mod link;
 mod paint;
 pub mod pem;
 mod remedy;

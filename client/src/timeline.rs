@@ -3,19 +3,13 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tonic::{Request, Status, Streaming};
-use zbl_proto::Reason;
+use tonic::Request;
+
 use zbl_proto::v1::stream_timeline_response::Event;
 use zbl_proto::v1::{StreamTimelineRequest, StreamTimelineResponse};
 
-use crate::{Backoff, Client, Error};
-
-/// The pause before the first reconnection: a restarting server is back within a fraction of a second.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest pause between reconnections: a person watches.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use crate::link::{Link, Linked};
+use crate::{Client, Error};
 
 /// A place in the timeline of one run of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,20 +53,12 @@ pub struct Timeline {
     client: Client,
     user_id: Option<i64>,
     start: Start,
-    link: Link,
-    backoff: Backoff,
-}
-
-#[derive(Debug)]
-enum Link {
-    Down { until: Instant },
-    Up(Box<Streaming<StreamTimelineResponse>>),
+    link: Link<StreamTimelineResponse>,
 }
 
 impl Timeline {
     pub(crate) fn new(client: Client, user_id: Option<i64>, start: Start) -> Self {
-        let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        Self { client, user_id, start, link: Link::Down { until: Instant::now() }, backoff }
+        Self { client, user_id, start, link: Link::new() }
     }
 
     /// The next item; waits for it as long as it takes. Dropping the future loses nothing.
@@ -82,26 +68,15 @@ impl Timeline {
     /// ended then.
     pub async fn next(&mut self) -> Result<TimelineItem, Error> {
         loop {
-            match &mut self.link {
-                Link::Down { until } => {
-                    tokio::time::sleep_until(*until).await;
-                    return match self.open().await {
-                        Ok(stream) => {
-                            self.link = Link::Up(Box::new(stream));
-                            Ok(TimelineItem::Connected)
-                        }
-                        Err(error) => self.lose(error),
-                    };
-                }
-                Link::Up(stream) => match stream.message().await {
-                    Ok(Some(event)) if self.is_new(&event) => return Ok(TimelineItem::Event(event)),
-                    Ok(Some(_)) => {}
-                    Ok(None) => {
-                        return self.lose(Error::from_status(&Status::unavailable("the server ended the stream")));
-                    }
-                    Err(status) => return self.lose(Error::from_status(&status)),
+            return match self.link.next().await {
+                Linked::Open => match self.open().await {
+                    Ok(()) => Ok(TimelineItem::Connected),
+                    Err(error) => self.lose(error),
                 },
-            }
+                Linked::Message(event) if self.is_new(&event) => Ok(TimelineItem::Event(event)),
+                Linked::Message(_) => continue,
+                Linked::Lost(error) => self.lose(error),
+            };
         }
     }
 
@@ -113,7 +88,7 @@ impl Timeline {
         }
     }
 
-    async fn open(&self) -> Result<Streaming<StreamTimelineResponse>, Error> {
+    async fn open(&mut self) -> Result<(), Error> {
         let (epoch, after_sequence) =
             self.position().map_or_else(Default::default, |seen| (seen.epoch.clone(), seen.sequence));
         let request = Request::new(StreamTimelineRequest {
@@ -123,29 +98,16 @@ impl Timeline {
             include_retained: matches!(self.start, Start::Retained),
         });
         let mut stub = self.client.stubs().account;
-        let deadline = self.client.deadline();
-        match tokio::time::timeout(deadline, stub.stream_timeline(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(Error::from_status(&status)),
-            Err(_) => Err(Error::no_answer_within(deadline)),
-        }
+        self.link.open(self.client.deadline(), stub.stream_timeline(request)).await
     }
 
     fn lose(&mut self, error: Error) -> Result<TimelineItem, Error> {
-        // A call is not repeated into a server that sheds load; a stream that waits longer each time may be.
-        let shed = matches!(error.reason(), Some(Reason::Overloaded | Reason::RateLimited));
-        if !error.is_transient() && !shed {
-            return Err(error);
-        }
-        let retry_in = self.backoff.pause();
-        self.link = Link::Down { until: Instant::now() + retry_in };
-        Ok(TimelineItem::Disconnected { error, retry_in })
+        self.link.lose(error).map(|(error, retry_in)| TimelineItem::Disconnected { error, retry_in })
     }
 
     /// Moves the position on to `event`; false for an event that was delivered before. Heartbeats and gaps repeat the
     /// position and are always new.
     fn is_new(&mut self, event: &StreamTimelineResponse) -> bool {
-        self.backoff.reset();
         let marker = matches!(event.event, Some(Event::Heartbeat(_) | Event::Gap(_)));
         match &mut self.start {
             Start::After(seen) if seen.epoch == event.epoch => {
