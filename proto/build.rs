@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = [
         "zbl/v1/account_service.proto",
         "zbl/v1/lab_service.proto",
+        "zbl/v1/queue_service.proto",
         "zbl/v1/report_service.proto",
         "zbl/v1/timeline.proto",
     ];

@@ -166,6 +166,21 @@ pub enum Fate {
     Voided,
     /// Nothing is journaled under it so far; an attempt in flight may still be.
     NotFound,
+    /// It was accepted, to be made later.
+    Pending,
+    /// It was accepted, and refused when its turn came: it never took effect.
+    Failed(NotMade),
+    /// It was accepted, and laid aside because it could not be made: an operator decides.
+    DeadLettered(NotMade),
+}
+
+/// Why an accepted deduction was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotMade {
+    /// A reason of the error table, as the server spells it, or `PURGED`.
+    pub reason: String,
+    /// The same in words.
+    pub message: String,
 }
 
 /// A journal entry: one change of one account.
@@ -301,13 +316,18 @@ pub(crate) fn deposit_as_deduction(message: v1::DepositResponse) -> v1::DeductRe
 }
 
 pub(crate) fn fate(message: v1::GetDeductionResponse) -> Result<Fate, Error> {
-    match message.state() {
+    let state = message.state();
+    let verdict = NotMade { reason: message.reason, message: message.message };
+    match state {
         v1::DeductionState::Succeeded => {
             let found = message.receipt.ok_or_else(|| Error::broken_answer("SUCCEEDED without a receipt"))?;
             Ok(Fate::Succeeded(receipt(found, true)?))
         }
         v1::DeductionState::Voided => Ok(Fate::Voided),
         v1::DeductionState::NotFound => Ok(Fate::NotFound),
+        v1::DeductionState::Pending => Ok(Fate::Pending),
+        v1::DeductionState::Failed => Ok(Fate::Failed(verdict)),
+        v1::DeductionState::DeadLettered => Ok(Fate::DeadLettered(verdict)),
         v1::DeductionState::Unspecified => Err(Error::broken_answer("the state is unspecified")),
     }
 }

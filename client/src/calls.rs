@@ -316,6 +316,9 @@ impl Client {
             Fate::Succeeded(receipt) => Ok(Some(receipt)),
             Fate::Voided => Ok(None),
             Fate::NotFound => Err(Error::broken_answer("NOT_FOUND in answer to resolve=true")),
+            // The same id was given to DeductAsync.
+            Fate::Failed(_) => Ok(None),
+            Fate::Pending | Fate::DeadLettered(_) => Err(Error::undecided(request_id)),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use uuid::Uuid;
 use zbl_proto::{ERROR_DOMAIN, Effect, Reason};
 
 use crate::paint::printable;
@@ -103,6 +104,9 @@ impl Error {
             | Reason::LabUnauthenticated
             | Reason::RateLimited
             | Reason::Overloaded
+            | Reason::QueueFull
+            | Reason::QueueUnavailable
+            | Reason::DeadLetterNotFound
             | Reason::Bug => false,
         }
     }
@@ -110,6 +114,13 @@ impl Error {
     /// An answer that breaks the contract; whatever it was meant to say is unknown.
     pub fn broken_answer(what: impl fmt::Display) -> Self {
         Self::from_status(&Status::data_loss(format!("the server's answer breaks the contract: {what}")))
+    }
+
+    /// A request that was accepted to be made later, and is not decided.
+    pub(crate) fn undecided(request_id: Uuid) -> Self {
+        Self::from_status(&Status::failed_precondition(format!(
+            "{request_id} was accepted by DeductAsync and is not decided yet; watch it instead of resolving it"
+        )))
     }
 
     /// No answer within the client's deadline.

@@ -53,8 +53,8 @@ mod timeline;
 pub mod watch;
 
 pub use account::{
-    Account, AsOf, Change, Entry, EntryPage, Fate, LostEntry, Mending, PastBalance, Rebuilt, Receipt, Strategies,
-    Strategy,
+    Account, AsOf, Change, Entry, EntryPage, Fate, LostEntry, Mending, NotMade, PastBalance, Rebuilt, Receipt,
+    Strategies, Strategy,
 };
 pub use address::AddressError;
 pub use calls::{Client, DEFAULT_DEADLINE, LONGEST_DEADLINE};

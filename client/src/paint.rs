@@ -54,7 +54,7 @@ pub(crate) const RACE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(A
 pub(crate) fn style(phase: Phase) -> Style {
     match phase {
         Phase::Unspecified => PLAIN,
-        Phase::LockWait => FAINT,
+        Phase::Queued | Phase::LockWait => FAINT,
         Phase::Read => AnsiColor::Blue.on_default(),
         Phase::Compute => AnsiColor::Yellow.on_default(),
         Phase::Write => AnsiColor::Green.on_default(),
@@ -66,6 +66,7 @@ pub(crate) fn style(phase: Phase) -> Style {
 pub(crate) fn name(phase: Phase) -> &'static str {
     match phase {
         Phase::Unspecified => "?",
+        Phase::Queued => "queued",
         Phase::LockWait => "lock wait",
         Phase::Read => "read",
         Phase::Compute => "compute",
@@ -78,6 +79,7 @@ pub(crate) fn name(phase: Phase) -> &'static str {
 pub(crate) fn letter(phase: Phase) -> char {
     match phase {
         Phase::Unspecified => '?',
+        Phase::Queued => 'Q',
         Phase::LockWait => 'L',
         Phase::Read => 'R',
         Phase::Compute => 'C',

@@ -77,6 +77,12 @@ pub enum Reason {
     CircuitOpen,
     /// The backend was down before anything was written.
     BackendDown,
+    /// As many deductions wait in the queue as may.
+    QueueFull,
+    /// The server has no queue.
+    QueueUnavailable,
+    /// There is no such dead letter.
+    DeadLetterNotFound,
     /// The server is shutting down and ends its streams.
     ShuttingDown,
     /// The deadline passed or the link broke while a commit was under way.
@@ -87,7 +93,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::InvalidAmount,
         Self::InvalidUserId,
         Self::InvalidRequestId,
@@ -120,6 +126,9 @@ impl Reason {
         Self::Overloaded,
         Self::CircuitOpen,
         Self::BackendDown,
+        Self::QueueFull,
+        Self::QueueUnavailable,
+        Self::DeadLetterNotFound,
         Self::ShuttingDown,
         Self::OutcomeUnknown,
         Self::Bug,
@@ -160,6 +169,9 @@ impl Reason {
             Self::Overloaded => "OVERLOADED",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::BackendDown => "BACKEND_DOWN",
+            Self::QueueFull => "QUEUE_FULL",
+            Self::QueueUnavailable => "QUEUE_UNAVAILABLE",
+            Self::DeadLetterNotFound => "DEAD_LETTER_NOT_FOUND",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::Bug => "BUG",

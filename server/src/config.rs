@@ -3,6 +3,7 @@
 //! `ZBL_DATABASE_URL` and before the file, `OTEL_EXPORTER_OTLP_ENDPOINT` after `ZBL_OTLP_ENDPOINT`. This is the only place
 //! that reads the environment, and it refuses to start on a key it does not know.
 
+mod amqp_url;
 mod database_url;
 mod layers;
 mod parse;
@@ -28,6 +29,7 @@ use crate::tls;
 
 pub(crate) use self::database_url::Place;
 pub use self::{
+    amqp_url::AmqpUrl,
     database_url::DatabaseUrl,
     layers::{ConfigError, Environment, Origin},
     redis_url::RedisUrl,
@@ -36,7 +38,7 @@ pub use self::{
 };
 use self::{
     layers::Layers,
-    parse::{address, choice, filter, list, name, number, optional, time, truth, whole_seconds},
+    parse::{address, choice, filter, list, name, number, optional, time, time_within, truth, whole_seconds},
     setting::*,
 };
 
@@ -52,6 +54,12 @@ const MOST_RATE: u32 = 1_000_000;
 const MOST_ATTEMPTS: u32 = 1000;
 /// The most events retained: about 200 bytes each, so 200 MB.
 const MOST_EVENTS: u32 = 1 << 20;
+/// The most that may wait in the queue: about 500 bytes each, so some gigabytes of the broker's disk.
+const MOST_QUEUED: u32 = 10_000_000;
+/// The most that a worker has in hand: as many changes as may be in flight.
+const MOST_PREFETCHED: u32 = 4096;
+/// The longest that a message may take to be confirmed: well within the ten seconds for which a call has its record to itself.
+const LONGEST_QUEUE_WAIT: Duration = Duration::from_secs(8);
 /// The fewest events retained: one burst of a hundred operations of a few phases each.
 const FEWEST_EVENTS: u32 = 1 << 10;
 /// The shortest wait that is still a wait.
@@ -94,6 +102,20 @@ pub struct Config {
     pub cache_ttl: Duration,
     /// How long a read or a commit waits for the cache.
     pub cache_wait: Duration,
+    /// The RabbitMQ of deductions that are made later.
+    pub amqp_url: Option<AmqpUrl>,
+    /// Their queue.
+    pub queue_name: String,
+    /// How many may wait in it.
+    pub queue_limit: u32,
+    /// How long a message may take to be confirmed.
+    pub queue_wait: Duration,
+    /// How often one is tried.
+    pub queue_attempts: u32,
+    /// Whether this server makes them, too.
+    pub worker: bool,
+    /// How many of them it has in hand at a time.
+    pub prefetch: u32,
     /// The strategy of requests that name none; the registry decides whether it exists.
     pub strategy: String,
     /// Calls at a time.
@@ -206,6 +228,15 @@ impl Config {
             cache: read.value(&CACHE, truth)?,
             cache_ttl: read.time(&CACHE_TTL, time(SHORTEST_CACHE_TTL))?,
             cache_wait: read.time(&CACHE_WAIT, time(SHORTEST_WAIT))?,
+            amqp_url: read.shown(&AMQP_URL, optional(str::parse), |url| {
+                url.as_ref().map_or_else(String::new, AmqpUrl::to_string)
+            })?,
+            queue_name: read.value(&QUEUE_NAME, name)?,
+            queue_limit: read.value(&QUEUE_LIMIT, number(1..=MOST_QUEUED))?,
+            queue_wait: read.time(&QUEUE_WAIT, time_within(SHORTEST_WAIT..=LONGEST_QUEUE_WAIT))?,
+            queue_attempts: read.value(&QUEUE_ATTEMPTS, number(1..=MOST_ATTEMPTS))?,
+            worker: read.value(&WORKER, truth)?,
+            prefetch: read.value(&PREFETCH, number(1..=MOST_PREFETCHED))?,
             strategy: read.value(&STRATEGY, name)?,
             max_concurrent: read.value(&MAX_CONCURRENT, number(1..=MOST_CALLS))?,
             max_deadline: read.time(&MAX_DEADLINE, time(SHORTEST_WAIT))?,

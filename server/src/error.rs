@@ -66,6 +66,20 @@ pub enum Error {
         /// What it, or its driver, says.
         reason: String,
     },
+    /// As many deductions wait in the queue as may. Nothing was accepted.
+    #[error("the queue holds {limit} deductions, as many as may wait; come back in {retry_after:?}")]
+    QueueFull {
+        /// How many that is.
+        limit: u32,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The server has no queue. Nothing was accepted.
+    #[error("this server has no queue; start it with --amqp-url")]
+    QueueUnavailable,
+    /// No dead letter has that id. Nothing was changed.
+    #[error("no dead letter has the message id `{0}`; `zbl-server dlq list` tells those there are")]
+    DeadLetterNotFound(String),
     /// A server that is needed did not answer of late, and is not asked for a while. Nothing was changed.
     #[error("{backend} did not answer of late and is not asked now; come back in {retry_after:?}")]
     CircuitOpen {
@@ -140,6 +154,8 @@ pub enum Backend {
     Database,
     /// Redis, for strategies that lock in it.
     LockServer,
+    /// RabbitMQ, for deductions that are made later.
+    Broker,
     /// The account service that the lab attacks: this one, through its own port.
     Service,
 }
@@ -150,6 +166,7 @@ impl Backend {
         match self {
             Self::Database => "database",
             Self::LockServer => "redis",
+            Self::Broker => "rabbitmq",
             Self::Service => "service",
         }
     }
@@ -160,6 +177,7 @@ impl std::fmt::Display for Backend {
         f.write_str(match self {
             Self::Database => "the database",
             Self::LockServer => "Redis",
+            Self::Broker => "RabbitMQ",
             Self::Service => "the account service",
         })
     }

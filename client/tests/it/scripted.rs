@@ -148,6 +148,19 @@ impl AccountService for Script {
         Ok(Response::new(stream))
     }
 
+    async fn deduct_async(&self, _: Request<DeductAsyncRequest>) -> Result<Response<DeductAsyncResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    type WatchDeductionStream = tokio_stream::Empty<Result<WatchDeductionResponse, Status>>;
+
+    async fn watch_deduction(
+        &self,
+        _: Request<WatchDeductionRequest>,
+    ) -> Result<Response<Self::WatchDeductionStream>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     type StreamEntriesStream = Pin<Box<dyn Stream<Item = Result<StreamEntriesResponse, Status>> + Send>>;
 
     async fn stream_entries(

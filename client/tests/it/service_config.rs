@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 const CONFIG: &str = include_str!("../../service_config.json");
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
     ("zbl.v1.AccountService", include_str!("../../../proto/zbl/v1/account_service.proto")),
     ("zbl.v1.ReportService", include_str!("../../../proto/zbl/v1/report_service.proto")),
+    ("zbl.v1.QueueService", include_str!("../../../proto/zbl/v1/queue_service.proto")),
     ("zbl.v1.LabService", include_str!("../../../proto/zbl/v1/lab_service.proto")),
 ];
 

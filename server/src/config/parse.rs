@@ -25,9 +25,14 @@ pub(super) fn number(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32,
 
 /// A time such as `250ms` or `5s`, at least `shortest`.
 pub(super) fn time(shortest: Duration) -> impl Fn(&str) -> Result<Duration, String> {
+    time_within(shortest..=LONGEST)
+}
+
+/// A time within a range.
+pub(super) fn time_within(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> {
     move |text| {
-        humantime::parse_duration(text).ok().filter(|time| (shortest..=LONGEST).contains(time)).ok_or_else(|| {
-            let (shortest, longest) = (humantime::format_duration(shortest), humantime::format_duration(LONGEST));
+        humantime::parse_duration(text).ok().filter(|time| range.contains(time)).ok_or_else(|| {
+            let [shortest, longest] = [range.start(), range.end()].map(|time| humantime::format_duration(*time));
             format!("`{text}` is not a time from {shortest} to {longest}, such as 250ms or 5s")
         })
     }

@@ -143,6 +143,44 @@ pub(super) const CACHE_WAIT: Setting = Setting::new(
     "TIME",
     "How long a read or a commit waits for the cache in Redis before it goes on without",
 );
+pub(super) const AMQP_URL: Setting = Setting::new(
+    "amqp_url",
+    "",
+    "URL",
+    "The RabbitMQ of DeductAsync: amqp://[user:pass@]host[:port][/vhost]; without it there is no queue",
+);
+pub(super) const QUEUE_NAME: Setting = Setting::new(
+    "queue_name",
+    "zbl.deductions",
+    "NAME",
+    "The queue of accepted deductions, with which the names of the others begin; servers that share accounts share it",
+);
+pub(super) const QUEUE_LIMIT: Setting = Setting::new(
+    "queue_limit",
+    "100000",
+    "N",
+    "How many may wait there before DeductAsync is answered QUEUE_FULL; every server must give the same",
+);
+pub(super) const QUEUE_WAIT: Setting = Setting::new(
+    "queue_wait",
+    "5s",
+    "TIME",
+    "How long RabbitMQ may take to confirm a message before the outcome counts as unknown; at most 8s",
+);
+pub(super) const QUEUE_ATTEMPTS: Setting = Setting::new(
+    "queue_attempts",
+    "8",
+    "N",
+    "How often a deduction of the queue is tried before it is laid aside as a dead letter; a database that is away does not count",
+);
+pub(super) const WORKER: Setting =
+    Setting::new("worker", "false", "true|false", "Make deductions of the queue in this server, too");
+pub(super) const PREFETCH: Setting = Setting::new(
+    "prefetch",
+    "256",
+    "N",
+    "How many deductions of the queue a worker has in hand at a time; the batched strategy makes its batches of them",
+);
 pub(super) const STRATEGY: Setting =
     Setting::new("strategy", "batched", "NAME", "The strategy of requests that name none");
 pub(super) const MAX_CONCURRENT: Setting =
@@ -271,7 +309,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 50] = [
+pub const SETTINGS: [&Setting; 57] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &TLS_CERT,
@@ -289,6 +327,13 @@ pub const SETTINGS: [&Setting; 50] = [
     &CACHE,
     &CACHE_TTL,
     &CACHE_WAIT,
+    &AMQP_URL,
+    &QUEUE_NAME,
+    &QUEUE_LIMIT,
+    &QUEUE_WAIT,
+    &QUEUE_ATTEMPTS,
+    &WORKER,
+    &PREFETCH,
     &STRATEGY,
     &MAX_CONCURRENT,
     &MAX_DEADLINE,

@@ -7,12 +7,16 @@ use metrics::{Counter, Histogram, counter, histogram};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
-use zbl_proto::v1::{account_service_server, lab_service_server, report_service_server};
+use zbl_proto::v1::{account_service_server, lab_service_server, queue_service_server, report_service_server};
 use zbl_trace::names;
 
 /// The services of the contract. Their errors have reasons.
-const OWN: [&str; 3] =
-    [account_service_server::SERVICE_NAME, report_service_server::SERVICE_NAME, lab_service_server::SERVICE_NAME];
+const OWN: [&str; 4] = [
+    account_service_server::SERVICE_NAME,
+    report_service_server::SERVICE_NAME,
+    queue_service_server::SERVICE_NAME,
+    lab_service_server::SERVICE_NAME,
+];
 
 /// Whether a path is one of the contract's.
 pub(super) fn is_own(path: &str) -> bool {

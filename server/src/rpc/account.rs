@@ -218,20 +218,34 @@ impl AccountService for AccountRpc {
                 kind: convert::kind(entry.kind).into(),
                 receipt: Some(convert::deduct_response(Receipt::replayed(entry))),
                 r#final: true,
+                ..Default::default()
             },
             Fate::Voided => v1::GetDeductionResponse {
                 state: v1::DeductionState::Voided.into(),
                 kind: v1::EntryKind::Void.into(),
-                receipt: None,
                 r#final: true,
+                ..Default::default()
             },
-            Fate::NotFound => v1::GetDeductionResponse {
-                state: v1::DeductionState::NotFound.into(),
-                kind: v1::EntryKind::Unspecified.into(),
-                receipt: None,
-                r#final: false,
-            },
+            Fate::NotFound => {
+                v1::GetDeductionResponse { state: v1::DeductionState::NotFound.into(), ..Default::default() }
+            }
         }))
+    }
+
+    async fn deduct_async(
+        &self,
+        _: Request<v1::DeductAsyncRequest>,
+    ) -> Result<Response<v1::DeductAsyncResponse>, Status> {
+        Err(status(&Error::QueueUnavailable))
+    }
+
+    type WatchDeductionStream = futures::stream::Empty<Result<v1::WatchDeductionResponse, Status>>;
+
+    async fn watch_deduction(
+        &self,
+        _: Request<v1::WatchDeductionRequest>,
+    ) -> Result<Response<Self::WatchDeductionStream>, Status> {
+        Err(status(&Error::QueueUnavailable))
     }
 
     async fn list_entries(

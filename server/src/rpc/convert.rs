@@ -279,7 +279,7 @@ pub(super) fn given_phase(phase: v1::Phase) -> Result<Phase, Invalid> {
         v1::Phase::Compute => Phase::Compute,
         v1::Phase::Write => Phase::Write,
         v1::Phase::Commit => Phase::Commit,
-        v1::Phase::Unspecified => {
+        v1::Phase::Unspecified | v1::Phase::Queued => {
             let description = "say before which phase: PHASE_LOCK_WAIT, PHASE_READ, … PHASE_COMMIT".to_owned();
             return Err(Invalid { field: "phase", reason: InvalidReason::Schedule, description });
         }

@@ -56,6 +56,10 @@ pub(crate) fn status(error: &Error) -> Status {
         Error::CircuitOpen { retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
         }
+        Error::QueueFull { retry_after, .. } => {
+            details.set_retry_info(Some(*retry_after));
+            details.add_quota_failure_violation("queue", told(error));
+        }
         Error::RateLimited { of, retry_after, .. } => {
             details.set_retry_info(Some(*retry_after));
             details.add_quota_failure_violation(of.name(), told(error));
@@ -145,6 +149,9 @@ pub(super) const fn code_and_reason(error: &Error) -> (Code, Reason) {
         Error::RateLimited { .. } => (Code::ResourceExhausted, Reason::RateLimited),
         Error::CircuitOpen { .. } => (Code::Unavailable, Reason::CircuitOpen),
         Error::BackendDown { .. } => (Code::Unavailable, Reason::BackendDown),
+        Error::QueueFull { .. } => (Code::ResourceExhausted, Reason::QueueFull),
+        Error::QueueUnavailable => (Code::FailedPrecondition, Reason::QueueUnavailable),
+        Error::DeadLetterNotFound(_) => (Code::NotFound, Reason::DeadLetterNotFound),
         Error::JournalBroken { .. } => (Code::DataLoss, Reason::JournalBroken),
         Error::MessageTooLarge { .. } => (Code::ResourceExhausted, Reason::MessageTooLarge),
         Error::Malformed(_) => (Code::InvalidArgument, Reason::MalformedMessage),
@@ -193,7 +200,10 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::JournalBroken { user_id, .. } => vec![("user_id", user_id.to_string())],
         Error::MessageTooLarge { most } => vec![("most_bytes", most.to_string())],
         Error::StrategyUnavailable { name, .. } => vec![("strategy", (*name).to_owned())],
+        Error::QueueFull { limit, .. } => vec![("limit", limit.to_string())],
+        Error::DeadLetterNotFound(message_id) => vec![("message_id", message_id.clone())],
         Error::Expired
+        | Error::QueueUnavailable
         | Error::Overloaded(_)
         | Error::Stopping
         | Error::Malformed(_)

@@ -302,6 +302,19 @@ impl AccountService for Fake {
         Ok(Response::new(Box::pin(answers.buffer_unordered(STREAMED))))
     }
 
+    async fn deduct_async(&self, _: Request<DeductAsyncRequest>) -> Result<Response<DeductAsyncResponse>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
+    type WatchDeductionStream = tokio_stream::Empty<Result<WatchDeductionResponse, Status>>;
+
+    async fn watch_deduction(
+        &self,
+        _: Request<WatchDeductionRequest>,
+    ) -> Result<Response<Self::WatchDeductionStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
     type StreamEntriesStream = tokio_stream::Empty<Result<StreamEntriesResponse, Status>>;
 
     async fn stream_entries(

@@ -40,6 +40,7 @@ impl Lab {
             limits: Some(limit_status(limits.fill())),
             reconciliation: finding.as_ref().map(|finding| reconciliation(*finding.borrow())),
             projection: progress.as_ref().and_then(|progress| projection(&progress.borrow())),
+            queue: None,
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
