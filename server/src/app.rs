@@ -27,7 +27,7 @@ use zbl_proto::v1::{
 };
 use zbl_trace::Traces;
 
-use self::parts::ReadSide;
+use self::parts::{ReadSide, Service};
 pub use self::parts::{ledger, open_store, read_side};
 use crate::{
     access::Access,
@@ -41,6 +41,7 @@ use crate::{
     ledger::Ledger,
     limit::Limits,
     listeners::{Addresses, Listeners},
+    outbox::Outbox,
     port::{self, BackDoor, Connection},
     projector::{Patience, Progress, Projector},
     reconcile::{Finding, Reconciler},
@@ -69,6 +70,7 @@ pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
     read_side: ReadSide,
+    outbox: Arc<Outbox>,
     certificates: Option<Certificates>,
     traces: Traces,
     started: Instant,
@@ -125,9 +127,9 @@ impl App {
         // Before anything that counts.
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
-        let (ledger, read_side) = parts::service(&config, timeline, gates).await?;
-        let app =
-            Self { traces: parts::traces(&config)?, config, ledger, read_side, certificates, started: Instant::now() };
+        let Service { ledger, read_side, outbox } = parts::service(&config, timeline, gates).await?;
+        let traces = parts::traces(&config)?;
+        let app = Self { traces, config, ledger, read_side, outbox, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -137,6 +139,11 @@ impl App {
     /// The service, for those who call it without a network.
     pub const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// The outbox, for those who call it without a network.
+    pub const fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
     /// The certificates in use, to be read again.

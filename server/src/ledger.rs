@@ -34,7 +34,7 @@ pub use self::{
     as_of::AsOf,
     journal::{Cursor, Listed, Page, Walk},
     rebuild::{Mending, Rebuilt},
-    settle::{Fate, Resolve},
+    settle::{Failed, Fate, Resolve, Why},
 };
 use crate::{
     account::{Change, Receipt},

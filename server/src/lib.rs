@@ -26,6 +26,7 @@ pub mod ledger;
 pub mod limit;
 pub mod listeners;
 pub mod logging;
+pub mod outbox;
 mod port;
 pub mod project;
 pub mod projector;

@@ -21,13 +21,13 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use self::outbox::{Ending, Key, Outgoing};
 pub use self::{
     circuit::Circuit,
     filter::{Filter, FilterState},
     meter::Work,
     selection::{Criteria, Order, Selection},
 };
-use self::outbox::{Ending, Key, Outgoing};
 use crate::{
     account::{Entry, Money, NewEntry, State},
     chain::Record,

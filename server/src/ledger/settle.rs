@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use chrono::NaiveDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     tries::{Tries, Trying},
 };
 use crate::{
-    account::{Entry, EntryKind, Money, NewEntry, Refusal, State},
+    account::{Entry, EntryKind, Money, NewEntry, State},
     error::Error,
     store::{
         self, RowLock, Transaction,
@@ -29,8 +30,8 @@ pub enum Fate {
     Journaled(Entry),
     /// It never had an effect and never will.
     Voided,
-    /// It was accepted, and will be applied or fail.
-    Pending,
+    /// It was accepted then (UTC), and will be applied or fail.
+    Pending(NaiveDateTime),
     /// It was accepted, and the rules refused it: it never had an effect and never will.
     Failed(Why),
     /// It was accepted, could not be applied, and waits for somebody to decide.
@@ -40,12 +41,14 @@ pub enum Fate {
 }
 
 /// Why a deduction that was accepted had no effect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Why {
     /// A name in capitals.
     pub reason: String,
     /// The same in words.
     pub detail: String,
+    /// When it was accepted, UTC.
+    pub accepted_at: NaiveDateTime,
 }
 
 /// What [`Ledger::fail`] came to.
@@ -73,7 +76,7 @@ impl Ledger {
     /// nor promised yet never will be.
     ///
     /// # Errors
-    /// [`Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the database's; nothing was
+    /// [`crate::account::Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the database's; nothing was
     /// changed.
     pub async fn fate(self: &Arc<Self>, user_id: i64, request_id: Uuid, resolve: Resolve) -> Result<Fate, Error> {
         let key = Key { user_id, request_id };
@@ -223,15 +226,15 @@ impl Looked {
 
 /// What became of a deduction of which the journal has nothing, or a VOID, and the table perhaps a row.
 fn fate_of(void: Option<Entry>, row: Option<Outgoing>) -> Fate {
-    let standing = row.as_ref().map(|row| row.standing);
-    let why = row.map(|Outgoing { reason, detail, .. }| Why { reason, detail }).unwrap_or_default();
-    match (void, standing) {
-        (_, Some(Standing::Failed)) => Fate::Failed(why),
-        (Some(_), _) => Fate::Voided,
-        (None, Some(Standing::DeadLettered)) => Fate::DeadLettered(why),
-        (None, Some(Standing::Recorded | Standing::Sent)) => Fate::Pending,
+    let nothing = if void.is_some() { Fate::Voided } else { Fate::NotFound };
+    let Some(Outgoing { standing, reason, detail, created_at: accepted_at, .. }) = row else { return nothing };
+    match standing {
+        Standing::Failed => Fate::Failed(Why { reason, detail, accepted_at }),
+        _ if void.is_some() => Fate::Voided,
+        Standing::DeadLettered => Fate::DeadLettered(Why { reason, detail, accepted_at }),
+        Standing::Recorded | Standing::Sent => Fate::Pending(accepted_at),
         // Nothing is promised while its sender may withdraw it.
-        (None, Some(Standing::Claimed) | None) => Fate::NotFound,
+        Standing::Claimed => Fate::NotFound,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     call::Call,
     error::Error,
     layer::Deadline,
-    ledger::{Fate, Ledger, Resolve},
+    ledger::{Fate, Ledger, Resolve, Why},
     limit::Limits,
 };
 
@@ -101,6 +101,17 @@ pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
         response.metadata_mut().insert(REPLAYED_KEY, MetadataValue::from_static("true"));
     }
     response
+}
+
+fn without_effect(state: v1::DeductionState, why: Why) -> v1::GetDeductionResponse {
+    v1::GetDeductionResponse {
+        state: state.into(),
+        r#final: state == v1::DeductionState::Failed,
+        reason: why.reason,
+        message: why.detail,
+        accept_time: Some(convert::timestamp(why.accepted_at)),
+        ..Default::default()
+    }
 }
 
 /// Says where a balance, or its absence, came from.
@@ -226,6 +237,13 @@ impl AccountService for AccountRpc {
                 r#final: true,
                 ..Default::default()
             },
+            Fate::Pending(accepted_at) => v1::GetDeductionResponse {
+                state: v1::DeductionState::Pending.into(),
+                accept_time: Some(convert::timestamp(accepted_at)),
+                ..Default::default()
+            },
+            Fate::Failed(why) => without_effect(v1::DeductionState::Failed, why),
+            Fate::DeadLettered(why) => without_effect(v1::DeductionState::DeadLettered, why),
             Fate::NotFound => {
                 v1::GetDeductionResponse { state: v1::DeductionState::NotFound.into(), ..Default::default() }
             }

@@ -47,6 +47,12 @@ impl Standing {
     /// Every one, for reading names back.
     pub const ALL: [Self; 5] = [Self::Claimed, Self::Recorded, Self::Sent, Self::Failed, Self::DeadLettered];
 
+    /// Whether it is RECORDED, whoever sends it.
+    #[must_use]
+    pub const fn is_recorded(self) -> bool {
+        matches!(self, Self::Claimed | Self::Recorded)
+    }
+
     /// Its name in the table; that of `Claimed` is what statements call a row with a claim.
     pub const fn name(self) -> &'static str {
         match self {

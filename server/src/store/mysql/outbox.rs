@@ -1,10 +1,6 @@
 //! The outbox on MySQL and MariaDB. Comments name the lock a statement takes.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
@@ -15,7 +11,7 @@ use crate::{
     account::Entry,
     store::{
         Error, Isolation, Matched, Result, Transaction,
-        outbox::{Backlog, Ending, Key, NewOutgoing, Outgoing, OutboxTable, Recorded, Swept, text},
+        outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept, text},
         reports::text::Dialect,
         statements,
     },

@@ -26,8 +26,7 @@ use crate::{
 pub(in crate::store) type KeyRow = (i64, Vec<u8>);
 type KeyColumns = (BigInt, Binary);
 
-pub(in crate::store) type OutgoingRow =
-    (i64, Vec<u8>, Stored, String, String, String, String, String, NaiveDateTime);
+pub(in crate::store) type OutgoingRow = (i64, Vec<u8>, Stored, String, String, String, String, String, NaiveDateTime);
 type OutgoingColumns = (BigInt, Binary, MinorUnits, Text, Text, Text, Text, Text, Timestamp);
 
 /// A key, when it was recorded, and whether it is journaled.
@@ -57,9 +56,8 @@ fn among(keys: &[Key]) -> String {
     for Key { user_id, request_id } in keys {
         by_account.entry(*user_id).or_default().push(hex(request_id));
     }
-    let of_account = |(user_id, ids): (&i64, &Vec<String>)| {
-        format!("(user_id = {user_id} AND request_id IN ({}))", ids.join(","))
-    };
+    let of_account =
+        |(user_id, ids): (&i64, &Vec<String>)| format!("(user_id = {user_id} AND request_id IN ({}))", ids.join(","));
     format!("({})", listed(by_account.iter().map(of_account), " OR "))
 }
 

@@ -11,7 +11,7 @@ use super::SqliteStore;
 use crate::store::{
     Matched, Result, Transaction,
     outbox::{
-        Backlog, Ending, Key, NewOutgoing, Outgoing, OutboxTable, Recorded, Swept,
+        Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept,
         text::{self, KeyRow, OutgoingRow},
     },
     reports::text::Dialect,
