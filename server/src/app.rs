@@ -94,6 +94,9 @@ pub enum Error {
     /// A lock in Redis cannot be set up as configured.
     #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
+    /// The queue cannot be what the configuration says.
+    #[error("{0}; see --amqp-url and --queue-name")]
+    Queue(String),
     /// Spans cannot be sent as configured.
     #[error("{0}; see --otlp-endpoint")]
     Traces(#[from] zbl_trace::StartError),

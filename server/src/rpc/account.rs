@@ -106,7 +106,7 @@ pub(super) fn answer<T>(message: T, replayed: bool) -> Response<T> {
 fn without_effect(state: v1::DeductionState, why: Why) -> v1::GetDeductionResponse {
     v1::GetDeductionResponse {
         state: state.into(),
-        r#final: state == v1::DeductionState::Failed,
+        r#final: why.is_barred,
         reason: why.reason,
         message: why.detail,
         accept_time: Some(convert::timestamp(why.accepted_at)),
