@@ -29,6 +29,7 @@ pub mod logging;
 mod port;
 pub mod project;
 pub mod projector;
+pub mod queue;
 pub mod reconcile;
 pub mod reload;
 pub mod report;
