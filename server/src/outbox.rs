@@ -77,6 +77,11 @@ impl Outbox {
         Self { ledger, table, queue, settings, turns, full_until, recording, marking, removing }
     }
 
+    /// The queue, where there is one.
+    pub const fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
+    }
+
     /// What the table says of a deduction.
     ///
     /// # Errors

@@ -93,6 +93,14 @@ pub async fn read_side(config: &Config) -> Result<ReadSide, Error> {
     open(config).await.map(|opened| opened.read_side)
 }
 
+/// The table of the outbox over connections of its own to the configured database.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn outbox_table(config: &Config) -> Result<Arc<dyn OutboxTable>, Error> {
+    open(config).await.map(|opened| opened.outbox)
+}
+
 /// The cache that the configuration names, if it names a Redis.
 fn cache_settings(config: &Config) -> Option<cache::Settings> {
     let url = config.redis_url.as_ref()?.expose().to_owned();
@@ -173,7 +181,7 @@ async fn open(config: &Config) -> Result<Opened, Error> {
 fn queue(config: &Config) -> Result<Option<Queue>, Error> {
     let Some(url) = &config.amqp_url else { return Ok(None) };
     let settings = queue::Settings {
-        url: url.expose().to_owned(),
+        url: url.clone(),
         name: config.queue_name.clone(),
         limit: config.queue_limit,
         wait: config.queue_wait,

@@ -62,11 +62,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::QueueUnavailable`], [`Error::QueueFull`], [`Error::BackendDown`], [`Error::Contended`],
     /// [`Refusal::RequestIdReused`] and their like: nothing was accepted. [`Error::OutcomeUnknown`]: it may be.
-    pub async fn accept(
-        self: &Arc<Self>,
-        change: Change,
-        strategy: Option<&'static Row>,
-    ) -> Result<Accepted, Error> {
+    pub async fn accept(self: &Arc<Self>, change: Change, strategy: Option<&'static Row>) -> Result<Accepted, Error> {
         let queue = self.queue.clone().ok_or(Error::QueueUnavailable)?;
         if let LinkState::Down { reason } = queue.state() {
             return Err(broker_down(reason));
