@@ -22,6 +22,7 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// What a consumer has to tell.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly every one is a delivery, and is taken apart at once")]
 pub enum Consumed {
     /// It consumes, for the first time or again.
     Connected,
