@@ -30,6 +30,7 @@ pub mod outbox;
 mod port;
 pub mod project;
 pub mod projector;
+pub mod queue;
 pub mod reconcile;
 pub mod reload;
 pub mod report;

@@ -6,17 +6,28 @@
 //! the deduction, and then the journal has its id. It refuses to decide what becomes of a deduction: that is the worker's, and the
 //! journal's.
 
+mod accept;
 mod batch;
+mod relay;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
 use self::batch::Batches;
+pub use self::{
+    accept::Accepted,
+    relay::{Pace, Patience, Relay},
+};
 use crate::{
     account::Money,
     error::Error,
     ledger::{Failed, Ledger, backend},
+    queue::Queue,
     store::outbox::{Backlog, End, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded},
 };
 
@@ -37,7 +48,13 @@ pub struct Settings {
 pub struct Outbox {
     ledger: Arc<Ledger>,
     table: Arc<dyn OutboxTable>,
+    /// None where no broker is configured.
+    queue: Option<Queue>,
     settings: Settings,
+    /// The deductions that calls of this process are at.
+    turns: Mutex<HashSet<Key>>,
+    /// Until when the queue counts as full.
+    full_until: Mutex<Option<Instant>>,
     recording: Batches<NewOutgoing, Recorded>,
     marking: Batches<Key, ()>,
     removing: Batches<Key, ()>,
@@ -45,7 +62,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// The outbox over a ledger's own database. To be called within the runtime.
-    pub fn new(ledger: Arc<Ledger>, table: Arc<dyn OutboxTable>, settings: Settings) -> Self {
+    pub fn new(ledger: Arc<Ledger>, table: Arc<dyn OutboxTable>, queue: Option<Queue>, settings: Settings) -> Self {
         let claim = settings.claim;
         let recording = {
             let table = Arc::clone(&table);
@@ -56,7 +73,13 @@ impl Outbox {
         };
         let marking = batches_of(&table, |table, keys| async move { table.mark_sent(keys).await });
         let removing = batches_of(&table, |table, keys| async move { table.remove(keys).await });
-        Self { ledger, table, settings, recording, marking, removing }
+        let (turns, full_until) = (Mutex::default(), Mutex::default());
+        Self { ledger, table, queue, settings, turns, full_until, recording, marking, removing }
+    }
+
+    /// The queue, where there is one.
+    pub const fn queue(&self) -> Option<&Queue> {
+        self.queue.as_ref()
     }
 
     /// What the table says of a deduction.

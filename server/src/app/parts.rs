@@ -15,6 +15,7 @@ use crate::{
     ledger::{self, Ledger},
     limit::{self, Rate},
     outbox::{self, Outbox},
+    queue::{self, Queue},
     store::{
         Circuit, Store,
         mysql::{self, MysqlStore},
@@ -80,7 +81,7 @@ pub(super) async fn service(
         max_in_flight: MAX_IN_FLIGHT,
     };
     let ledger = Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy));
-    let outbox = Arc::new(Outbox::new(Arc::clone(&ledger), table, outbox_settings(config)));
+    let outbox = Arc::new(Outbox::new(Arc::clone(&ledger), table, queue(config)?, outbox_settings(config)));
     Ok(Service { ledger, read_side: (reports, projections), outbox })
 }
 
@@ -90,6 +91,14 @@ pub(super) async fn service(
 /// [`Error::Store`].
 pub async fn read_side(config: &Config) -> Result<ReadSide, Error> {
     open(config).await.map(|opened| opened.read_side)
+}
+
+/// The table of the outbox over connections of its own to the configured database.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn outbox_table(config: &Config) -> Result<Arc<dyn OutboxTable>, Error> {
+    open(config).await.map(|opened| opened.outbox)
 }
 
 /// The cache that the configuration names, if it names a Redis.
@@ -166,6 +175,19 @@ async fn open(config: &Config) -> Result<Opened, Error> {
             Opened::new(MysqlStore::open(url, &limits, chaining).await?)
         }
     })
+}
+
+/// The queue that the configuration names. It connects in the background: RabbitMQ may be down, and come back.
+fn queue(config: &Config) -> Result<Option<Queue>, Error> {
+    let Some(url) = &config.amqp_url else { return Ok(None) };
+    let settings = queue::Settings {
+        url: url.clone(),
+        name: config.queue_name.clone(),
+        limit: config.queue_limit,
+        wait: config.queue_wait,
+        instance: config.instance.clone(),
+    };
+    Queue::open(settings).map(Some).map_err(|error| Error::Queue(error.to_string()))
 }
 
 const fn outbox_settings(config: &Config) -> outbox::Settings {

@@ -49,6 +49,8 @@ pub struct Why {
     pub detail: String,
     /// When it was accepted, UTC.
     pub accepted_at: NaiveDateTime,
+    /// Whether a VOID bars it from ever taking effect. There is none where there is no account.
+    pub is_barred: bool,
 }
 
 /// What [`Ledger::fail`] came to.
@@ -226,12 +228,13 @@ impl Looked {
 
 /// What became of a deduction of which the journal has nothing, or a VOID, and the table perhaps a row.
 fn fate_of(void: Option<Entry>, row: Option<Outgoing>) -> Fate {
-    let nothing = if void.is_some() { Fate::Voided } else { Fate::NotFound };
+    let is_barred = void.is_some();
+    let nothing = if is_barred { Fate::Voided } else { Fate::NotFound };
     let Some(Outgoing { standing, reason, detail, created_at: accepted_at, .. }) = row else { return nothing };
     match standing {
-        Standing::Failed => Fate::Failed(Why { reason, detail, accepted_at }),
-        _ if void.is_some() => Fate::Voided,
-        Standing::DeadLettered => Fate::DeadLettered(Why { reason, detail, accepted_at }),
+        Standing::Failed => Fate::Failed(Why { reason, detail, accepted_at, is_barred }),
+        _ if is_barred => Fate::Voided,
+        Standing::DeadLettered => Fate::DeadLettered(Why { reason, detail, accepted_at, is_barred }),
         Standing::Recorded | Standing::Sent => Fate::Pending(accepted_at),
         // Nothing is promised while its sender may withdraw it.
         Standing::Claimed => Fate::NotFound,
