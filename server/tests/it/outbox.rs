@@ -34,6 +34,8 @@ pub struct Scene {
     pub table: Arc<dyn OutboxTable>,
     pub outbox: Arc<Outbox>,
     queue: Option<Queue>,
+    /// The queue's name.
+    name: String,
 }
 
 /// How a scene is set.
@@ -59,14 +61,15 @@ impl Scene {
     }
 
     async fn on(database: &Database, broker: &str, set: Set) -> Self {
+        let name = format!("zbl.test.{}", Uuid::new_v4().simple());
         let settings = queue::Settings {
             url: broker.parse().unwrap(),
-            name: format!("zbl.test.{}", Uuid::new_v4().simple()),
+            name: name.clone(),
             limit: set.limit,
             wait: CONFIRM_WAIT,
             instance: "test".to_owned(),
         };
-        Self::with(database, Some(Queue::open(settings).unwrap()), set).await
+        Self { name, ..Self::with(database, Some(Queue::open(settings).unwrap()), set).await }
     }
 
     /// Another server on the same database and queue; its claims are as long as `set` says.
@@ -79,7 +82,7 @@ impl Scene {
         let table = outbox_table(&config(&database.url, &[])).await.unwrap();
         let settings = Settings { claim: set.claim, limit: set.limit };
         let outbox = Outbox::new(Arc::clone(&bench.ledger), Arc::clone(&table), queue.clone(), settings);
-        Self { bench, table, outbox: Arc::new(outbox), queue }
+        Self { bench, table, outbox: Arc::new(outbox), queue, name: String::new() }
     }
 
     fn queue(&self) -> &Queue {
