@@ -38,3 +38,4 @@ mod tls;
 mod tokens;
 mod traces;
 mod wire;
+mod worker;
