@@ -24,6 +24,7 @@ mod lab;
 mod leases;
 mod metrics;
 mod projector;
+mod queue;
 mod rebuild;
 mod reconcile;
 mod reports;
