@@ -25,6 +25,7 @@ mod leases;
 mod metrics;
 mod outbox;
 mod projector;
+mod queue;
 mod rebuild;
 mod reconcile;
 mod reports;
