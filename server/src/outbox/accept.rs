@@ -141,7 +141,11 @@ impl Outbox {
                 return Err(self.withdrawn(key, sender, self.full()).await);
             }
             Published::NotSent(reason) => return Err(self.withdrawn(key, sender, broker_down(reason)).await),
-            Published::Unknown(reason) => return Err(unknown(&format!("RabbitMQ did not confirm it: {reason}"))),
+            Published::Unknown(reason) => {
+                // The relay need not wait for the claim to run out, nor whoever asks. Where this fails they do.
+                let _ = self.table.give_up(key, sender).await;
+                return Err(unknown(&format!("RabbitMQ did not confirm it: {reason}")));
+            }
         }
         self.pass_gate(key, Point::Published).await;
         // Until that is noted the answer would be ahead of what GetDeduction says.

@@ -116,6 +116,10 @@ impl OutboxTable for Circuit<dyn OutboxTable> {
         self.asked(move |table| async move { table.withdraw(key, sender).await }).await
     }
 
+    async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {
+        self.asked(move |table| async move { table.give_up(key, sender).await }).await
+    }
+
     async fn claim(&self, sender: Uuid, claim: Duration, limit: i64) -> Result<Vec<Outgoing>> {
         self.asked(move |table| async move { table.claim(sender, claim, limit).await }).await
     }
