@@ -78,8 +78,8 @@ impl Ledger {
     /// nor promised yet never will be.
     ///
     /// # Errors
-    /// [`crate::account::Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the database's; nothing was
-    /// changed.
+    /// [`crate::account::Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the
+    /// database's; nothing was changed.
     pub async fn fate(self: &Arc<Self>, user_id: i64, request_id: Uuid, resolve: Resolve) -> Result<Fate, Error> {
         let key = Key { user_id, request_id };
         if resolve == Resolve::Finally {

@@ -29,8 +29,8 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks.
 const TURN_POLL: Duration = Duration::from_millis(20);
 
-/// How long calls are refused at once after the broker has said that the queue is full: it spares the database two writes for each of
-/// them, and is short beside the time in which a full queue drains.
+/// How long calls are refused at once after the broker has said that the queue is full: it spares the database two writes for each
+/// of them, and is short beside the time in which a full queue drains.
 const FULL_FOR: Duration = Duration::from_millis(100);
 
 /// What accepting came to.

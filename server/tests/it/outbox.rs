@@ -1,5 +1,5 @@
-//! Deductions on their way to the queue: what is promised, when, and that it is kept. `table` asks the databases, `crashes` the whole
-//! way with a broker, `answers` what callers are told.
+//! Deductions on their way to the queue: what is promised, when, and that it is kept. `table` asks the databases, `crashes` the
+//! whole way with a broker, `answers` what callers are told.
 
 mod answers;
 mod crashes;

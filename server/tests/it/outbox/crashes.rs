@@ -1,4 +1,5 @@
-//! Calls cut off on either side of publishing, and what the relay makes of it: no answer was wrong, and each deduction is made once.
+//! Calls cut off on either side of publishing, and what the relay makes of it: no answer was wrong, and each deduction is made
+//! once.
 
 use std::sync::Arc;
 
