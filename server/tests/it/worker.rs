@@ -67,13 +67,7 @@ impl Scene {
 
     /// Sets a worker to work, that tries everything so often.
     pub fn work(&self, attempts: u32) -> Working {
-        let settings = Settings {
-            queue: self.name.clone(),
-            prefetch: 256,
-            attempts,
-            grace: PATIENCE,
-            instance: "test".to_owned(),
-        };
+        let settings = Settings { prefetch: 256, attempts, grace: PATIENCE, instance: "test".to_owned() };
         let tracer = Tracer::unrecorded(Ratio::ALL);
         let (ledger, outbox) = (Arc::clone(&self.bench.ledger), Arc::clone(self.app.outbox()));
         let worker = Worker::new(ledger, outbox, self.queue().clone(), tracer, settings).unwrap();

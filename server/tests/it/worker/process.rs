@@ -54,10 +54,11 @@ async fn workers_that_are_killed_lose_nothing_and_double_nothing() {
 
 #[test]
 fn without_a_queue_neither_runs() {
+    let database = Database::sqlite();
     for words in [&["worker"][..], &["dlq", "list"], &["serve", "--worker", "true"]] {
         let output = Command::new(env!("CARGO_BIN_EXE_zbl-server"))
             .args(words)
-            .args(["--database-url", "sqlite::memory:", "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"])
+            .args(["--database-url", &database.url, "--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
