@@ -144,7 +144,7 @@ async fn a_broker_without_disk_space_is_down_until_it_has_some() {
         let broker = Arc::clone(&broker);
         tokio::task::spawn_blocking(move || broker.control(&["set_disk_free_limit", limit]).unwrap())
     };
-    limit("1000TB").await.unwrap();
+    limit("1000000GB").await.unwrap();
     // It stops taking messages with the first that it is sent, which it may still keep.
     let refused = async || match queue.publish(&message(1), Destination::Main).await {
         Published::NotSent(reason) => reason.contains("takes no messages"),
