@@ -6,13 +6,16 @@
 
 pub mod command;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
     error::{Backend, Error},
-    ledger::{Fate, Ledger, Resolve},
+    ledger::{Failed, Fate, Ledger, Resolve},
     outbox::Outbox,
     queue::{DeadLetter, Destination, HeldLetter, MOST_HELD, Message, Outage, Published, Queue, Which},
     store::outbox::Key,
@@ -110,7 +113,14 @@ impl DeadLetters {
             wanted.remove(letter.letter.id.as_str());
         }
         let missing = wanted.len() as u64;
-        let outcomes = stream::iter(meant).map(|letter| self.decide_on(letter, verdict)).buffer_unordered(AT_A_TIME);
+        // Copies of one letter are decided on one after the other: the second finds out what became of the first.
+        let mut of_one: HashMap<String, Vec<HeldLetter>> = HashMap::new();
+        for letter in meant {
+            of_one.entry(letter.letter.id.clone()).or_default().push(letter);
+        }
+        let outcomes = stream::iter(of_one.into_values())
+            .map(|copies| Box::pin(stream::iter(copies).then(|letter| self.decide_on(letter, verdict))))
+            .flatten_unordered(AT_A_TIME);
         let tally = outcomes
             .try_fold(Tally { left: missing, more: held.more, ..Tally::default() }, async |mut tally, outcome| {
                 *(match outcome {
@@ -141,22 +151,29 @@ impl DeadLetters {
         Ok(outcome)
     }
 
-    /// Whatever its row says, it is put aside first: a letter that the broker itself laid aside has none that says so, and one
-    /// whose requeueing was cut off has one that says it is on its way. At worst it is sent twice.
+    /// The row first, then the message, then the letter: cut off in between, it is sent twice at worst.
     async fn requeue(&self, message: Message, letter: &DeadLetter) -> Result<Outcome, Error> {
         let Message { user_id, request_id, amount, .. } = message;
         let key = Key { user_id, request_id };
         match self.ledger.fate(user_id, request_id, Resolve::Look).await {
-            Ok(Fate::Journaled(_) | Fate::Voided | Fate::Failed(_)) => return Ok(Outcome::Decided),
-            Ok(Fate::DeadLettered(_)) => {}
-            Ok(Fate::Pending(_) | Fate::NotFound) | Err(Error::Refused(_)) => {
+            Ok(Fate::Journaled(_) | Fate::Voided) => return Ok(self.decided(key)),
+            Ok(Fate::Failed(_)) => return Ok(Outcome::Decided),
+            // Somebody has taken it up again, or the broker itself has laid it aside: a message more does no harm.
+            Ok(Fate::Pending(_)) => {}
+            Ok(Fate::DeadLettered(_)) => {
+                if self.outbox.requeue(key).await?.is_none() {
+                    return Ok(Outcome::Left);
+                }
+            }
+            // A message of somebody else's, which has no row.
+            Ok(Fate::NotFound) | Err(Error::Refused(_)) => {
                 let (reason, detail) = reason_of(letter);
                 self.outbox.dead_letter(key, amount, reason, detail).await?;
+                if self.outbox.requeue(key).await?.is_none() {
+                    return Ok(Outcome::Left);
+                }
             }
             Err(error) => return Err(error),
-        }
-        if self.outbox.requeue(key).await?.is_none() {
-            return Ok(Outcome::Left);
         }
         let again = Message { again: true, attempts: 0, reason: None, ..message };
         match self.queue.publish(&again, Destination::Main).await {
@@ -173,16 +190,22 @@ impl DeadLetters {
 
     async fn purge(&self, message: &Message) -> Result<Outcome, Error> {
         let Message { user_id, request_id, amount, .. } = *message;
-        let was_made = matches!(
-            self.ledger.fate(user_id, request_id, Resolve::Look).await,
-            Ok(Fate::Journaled(_) | Fate::Voided | Fate::Failed(_))
-        );
-        if was_made {
-            return Ok(Outcome::Decided);
-        }
         let key = Key { user_id, request_id };
-        self.outbox.fail(key, amount, PURGED, "given up by an operator, as a dead letter").await?;
-        Ok(Outcome::Done)
+        match self.ledger.fate(user_id, request_id, Resolve::Look).await {
+            Ok(Fate::Journaled(_) | Fate::Voided) => return Ok(self.decided(key)),
+            Ok(Fate::Failed(_)) => return Ok(Outcome::Decided),
+            Ok(_) | Err(_) => {}
+        }
+        Ok(match self.outbox.fail(key, amount, PURGED, "given up by an operator, as a dead letter").await? {
+            Failed::Now => Outcome::Done,
+            Failed::Journaled(_) => Outcome::Decided,
+        })
+    }
+
+    /// The journal has its id: its row goes.
+    fn decided(&self, key: Key) -> Outcome {
+        self.outbox.settled(key);
+        Outcome::Decided
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     pin, select,
     sync::watch,
     task::{JoinError, JoinSet},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use zbl_trace::Tracer;
 
@@ -122,12 +122,13 @@ impl Worker {
                 },
             }
         }
+        let until = Instant::now() + self.settings.grace;
         self.consumer.stop().await;
         let ended = async { while tasks.join_next().await.map(note).is_some() {} };
         select! {
             () = ended => {}
             () = &mut look => {}
-            () = sleep(self.settings.grace) => {
+            () = sleep_until(until) => {
                 tracing::warn!("deductions of the queue were still in hand when the time to stop was over; they are delivered again");
             }
         }

@@ -211,7 +211,8 @@ pub(super) fn worker(
         // The setting is at most 4096.
         prefetch: u16::try_from(config.prefetch).unwrap_or(u16::MAX),
         attempts: config.queue_attempts,
-        grace: config.shutdown_grace,
+        // Over before the server's own is, so that what was not done can be told.
+        grace: config.shutdown_grace * 4 / 5,
         instance: config.instance.clone(),
     };
     Worker::new(Arc::clone(ledger), Arc::clone(outbox), queue, tracer.clone(), settings)

@@ -96,6 +96,8 @@ impl Ledger {
             }
         }
         match self.look(key).await? {
+            // The VOID and the row are of one transaction, which may have come between the two looks.
+            Fate::Failed(why) if !why.is_barred => self.look(key).await,
             // What is journaled leaves the table: it may have gone from there after the journal was asked. So it is asked again.
             Fate::NotFound => match self.look(key).await? {
                 Fate::NotFound => self.state(user_id).await.map(|_| Fate::NotFound),

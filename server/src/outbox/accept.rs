@@ -30,6 +30,9 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks.
 const TURN_POLL: Duration = Duration::from_millis(20);
 
+/// Which part of its claim a call no longer takes its row back in: what is deleted late could be seen as a promise meanwhile.
+const MARGIN: u32 = 5;
+
 /// How long calls are refused at once after the broker has said that the queue is full: it spares the database two writes for each
 /// of them, and is short beside the time in which a full queue drains.
 const FULL_FOR: Duration = Duration::from_millis(100);
@@ -91,6 +94,7 @@ impl Outbox {
         let strategy = strategy.map_or("", |row| row.name);
         let traceparent = Call::current().map(|call| call.span().context().to_string()).unwrap_or_default();
         let until = Instant::now() + TURN_WAIT;
+        let mut is_promised = false;
         loop {
             // Never twice in a batch, and one after the other.
             if let Some(_turn) = self.turn(key) {
@@ -103,8 +107,12 @@ impl Outbox {
                         if let Some(accepted) = repeat(&change, &row)? {
                             return Ok(accepted);
                         }
+                        is_promised = row.standing == Standing::Recorded;
                     }
                 }
+            }
+            if Instant::now() >= until && is_promised {
+                return Err(unknown("it is recorded, and RabbitMQ is not known to have it yet"));
             }
             if Instant::now() >= until {
                 let reason = "another call is handing this deduction to the queue".to_owned();
@@ -158,7 +166,7 @@ impl Outbox {
 
     /// Takes back what the broker did not take: `refusal`, if nobody else has seen it as a promise by now.
     async fn withdrawn(&self, key: Key, sender: Uuid, refusal: Error) -> Error {
-        match self.table.withdraw(key, sender).await {
+        match self.table.withdraw(key, sender, self.settings.claim / MARGIN).await {
             Ok(Matched::Yes) => refusal,
             Ok(Matched::No) => unknown(&format!("{refusal}; and its record is the relay's by now")),
             Err(error) => unknown(&format!("{refusal}; and its record could not be taken back: {error}")),
@@ -182,15 +190,16 @@ impl Outbox {
     }
 }
 
-/// What a deduction that is there already means for a call that asks for it. `None`: it may yet be taken back.
+/// What a deduction that is there already means for a call that asks for it. `None`: the broker is not known to have it.
 fn repeat(change: &Change, row: &Outgoing) -> Result<Option<Accepted>, Refusal> {
     if row.amount != change.amount {
         let found = Journaled { kind: EntryKind::Deduct, delta: Change { amount: row.amount, ..*change }.delta() };
         return Err(Refusal::RequestIdReused { request_id: change.request_id, found });
     }
     Ok(match row.standing {
-        Standing::Claimed => None,
-        Standing::Recorded | Standing::Sent | Standing::DeadLettered => Some(Accepted::Before),
+        // The relay is about to send it, or whoever recorded it.
+        Standing::Claimed | Standing::Recorded => None,
+        Standing::Sent | Standing::DeadLettered => Some(Accepted::Before),
         Standing::Failed => Some(Accepted::Decided),
     })
 }

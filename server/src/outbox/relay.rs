@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Rows that are claimed at a time: sent well before their claims run out, also where the broker is slow.
+/// Rows that are claimed at a time. Where the broker is slow, no more are begun once half their claim is over.
 const ROWS_A_PAGE: i64 = 256;
 
 /// How many of them are under way to the broker at a time: beside calls, which come first.
@@ -139,9 +139,10 @@ impl Relay {
     /// Publishes rows, and says which of them the broker has confirmed. After one that it does not take no more are begun.
     async fn send(&self, rows: Vec<Outgoing>) -> Vec<Key> {
         let refused = AtomicBool::new(false);
+        let (began, patience) = (Instant::now(), self.outbox.settings.claim / 2);
         let publishing = stream::iter(rows).map(|row| async {
             let (key, message) = (row.key, message(row));
-            if refused.load(Ordering::Relaxed) {
+            if refused.load(Ordering::Relaxed) || began.elapsed() > patience {
                 return None;
             }
             let published = self.queue.publish(&message, Destination::Main).await;
@@ -177,7 +178,8 @@ pub(super) fn message(row: Outgoing) -> Message {
         accepted_at: created_at,
         attempts: 0,
         history: Vec::new(),
-        again: false,
+        // The call that recorded it may have sent it, and what came of that may stand in its row.
+        again: true,
         traceparent: (!traceparent.is_empty()).then_some(traceparent),
         reason: None,
     }

@@ -8,12 +8,15 @@ use lapin::{
     options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::{
-    link::{Link, Pause, answered, said},
+    link::{Link, Pause, answered, said, saying},
     message::{Message, Raw, Undecodable},
-    topology::Topology,
+    topology::{REPLY_SUCCESS, Topology},
 };
 
 /// How long a consumer that is stopped may take to say good-bye. What it does not give back by then the broker takes
@@ -42,6 +45,8 @@ pub struct Consumer {
     topology: Arc<Topology>,
     prefetch: u16,
     subscription: Option<Subscription>,
+    /// In a task of its own: broken off between its question and the answer, it would leave a consumer that nobody reads.
+    subscribing: Option<JoinHandle<Result<Subscription, String>>>,
     pause: Pause,
     is_told: bool,
 }
@@ -56,7 +61,7 @@ impl Consumer {
     pub(super) fn new(link: Link, topology: Arc<Topology>, prefetch: u16) -> Self {
         // Zero would be no bound.
         let prefetch = prefetch.max(1);
-        Self { link, topology, prefetch, subscription: None, pause: Pause::new(), is_told: false }
+        Self { link, topology, prefetch, subscription: None, subscribing: None, pause: Pause::new(), is_told: false }
     }
 
     /// The next thing to tell. Dropped before it has come, nothing is lost by it.
@@ -76,11 +81,7 @@ impl Consumer {
 
     async fn subscribe(&mut self) -> Consumed {
         loop {
-            let subscribed = match self.connection().await {
-                Ok(connection) => answered(self.subscribed(&connection)).await,
-                Err(reason) => Err(reason),
-            };
-            match subscribed {
+            match self.subscribed().await {
                 Ok(subscription) => {
                     self.subscription = Some(subscription);
                     self.is_told = false;
@@ -96,19 +97,20 @@ impl Consumer {
         }
     }
 
-    /// The connection; once it has been told that there is none, waited for.
-    async fn connection(&self) -> Result<Arc<lapin::Connection>, String> {
-        if self.is_told { Ok(self.link.up().await) } else { self.link.connection().await }
-    }
-
-    async fn subscribed(&self, connection: &lapin::Connection) -> Result<Subscription, String> {
-        // The queue may have been deleted while the connection stood.
-        self.topology.declare(connection).await?;
-        let channel = connection.create_channel().await.map_err(|error| said(&error))?;
-        channel.basic_qos(self.prefetch, BasicQosOptions::default()).await.map_err(|error| said(&error))?;
-        let (queue, options) = (self.topology.main.clone(), BasicConsumeOptions::default());
-        let deliveries = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await;
-        Ok(Subscription { deliveries: deliveries.map_err(|error| said(&error))?, channel })
+    async fn subscribed(&mut self) -> Result<Subscription, String> {
+        let subscribing = match &mut self.subscribing {
+            Some(under_way) => under_way,
+            none => {
+                // Once it has been told that there is none, it is waited for.
+                let link = &self.link;
+                let connection = if self.is_told { link.up().await } else { link.connection().await? };
+                let (topology, prefetch) = (Arc::clone(&self.topology), self.prefetch);
+                none.insert(tokio::spawn(async move { subscription(&connection, &topology, prefetch).await }))
+            }
+        };
+        let subscribed = subscribing.await;
+        self.subscribing = None;
+        subscribed.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Takes no more, and gives back what has been sent to this consumer and not been taken from it. Deliveries under way
@@ -126,6 +128,30 @@ impl Consumer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!("stopping to consume: {error}"),
             Err(_) => tracing::debug!("stopping to consume: the broker did not answer within {STOP:?}"),
+        }
+    }
+}
+
+/// Begins to consume on a channel of its own, which is closed if that fails: what the broker has sent there is given back.
+async fn subscription(
+    connection: &lapin::Connection,
+    topology: &Topology,
+    prefetch: u16,
+) -> Result<Subscription, String> {
+    // The queue may have been deleted while the connection stood.
+    answered(topology.declare(connection)).await?;
+    let channel = answered(saying(connection.create_channel())).await?;
+    let consuming = async {
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
+        let (queue, options) = (topology.main.clone(), BasicConsumeOptions::default());
+        channel.basic_consume(queue, "".into(), options, FieldTable::default()).await
+    };
+    match answered(saying(consuming)).await {
+        Ok(deliveries) => Ok(Subscription { channel, deliveries }),
+        Err(reason) => {
+            // Where that fails too, the connection is lost, and all that was on it.
+            let _ = answered(saying(channel.close(REPLY_SUCCESS, "OK".into()))).await;
+            Err(reason)
         }
     }
 }

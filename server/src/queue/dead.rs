@@ -1,8 +1,6 @@
 //! Dead letters: looked at without taking them, or held until each is decided on. Everything here is on a channel of its
 //! own; what is not acknowledged when that is closed is back where it was, in the same order.
 
-use std::future::Future;
-
 use lapin::{
     Channel,
     message::BasicGetMessage,
@@ -11,7 +9,7 @@ use lapin::{
 
 use super::{
     Outage, Queue,
-    link::{answered, said},
+    link::{answered, said, saying},
     message::Raw,
     topology::REPLY_SUCCESS,
 };
@@ -135,8 +133,4 @@ impl Queue {
 
 async fn closed(channel: &Channel) -> Result<(), String> {
     answered(saying(channel.close(REPLY_SUCCESS, "OK".into()))).await
-}
-
-async fn saying<T>(answer: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, String> {
-    answer.await.map_err(|error| said(&error))
 }

@@ -244,6 +244,11 @@ pub(super) async fn answered<T>(answer: impl Future<Output = Result<T, String>>)
     timeout(ANSWER, answer).await.unwrap_or_else(|_| Err(format!("the broker did not answer within {ANSWER:?}")))
 }
 
+/// An answer of the driver's, its error in words.
+pub(super) async fn saying<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    answer.await.map_err(|error| said(&error))
+}
+
 /// What the driver or the broker said, and what to do where that is known.
 pub(super) fn said(error: &Error) -> String {
     match error.kind() {

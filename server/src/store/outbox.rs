@@ -181,7 +181,7 @@ pub trait OutboxTable: Send + Sync + 'static {
     ///
     /// # Errors
     /// Any [`super::Error`] but `Duplicate`; it may have been done.
-    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched>;
+    async fn withdraw(&self, key: Key, sender: Uuid, margin: Duration) -> Result<Matched>;
 
     /// Ends the claim of `sender`: from here on it is a promise, and the relay's.
     ///

@@ -55,6 +55,8 @@ enum End {
     Later(Fault),
     /// Somebody has to decide.
     Aside(Fault),
+    /// Its row says so already, and only the message is not where it belongs.
+    Moved(Fault),
     /// The worker ends before the database has answered.
     Left,
 }
@@ -167,6 +169,7 @@ impl Desk {
                 answer(delivery, published, || counter!("worker_retries_total").increment(1)).await;
             }
             End::Aside(fault) => self.lay_aside(message, delivery, fault, &stopping).await,
+            End::Moved(fault) => self.bury(message, delivery, fault, &stopping).await,
             End::Left => delivery.requeue().await,
         }
     }
@@ -202,7 +205,7 @@ impl Desk {
         match row {
             Some(row) if row.standing == Standing::Failed => return Ok(End::Failed),
             Some(Outgoing { standing: Standing::DeadLettered, reason, detail, .. }) => {
-                return Ok(End::Aside(Fault { reason, detail }));
+                return Ok(End::Moved(Fault { reason, detail }));
             }
             Some(_) | None => {}
         }
@@ -262,6 +265,12 @@ impl Desk {
                 }
             }
         }
+        self.bury(message, delivery, fault, stopping).await;
+    }
+
+    /// Moves it to the dead letters. Its row is not written again: somebody may have put it back by now.
+    async fn bury(&self, message: Message, delivery: Delivery, fault: Fault, stopping: &watch::Receiver<bool>) {
+        let Fault { reason, detail } = &fault;
         tracing::warn!("laid aside: {reason}: {detail}");
         let name = reason.clone();
         let message = Message { reason: Some(format!("{reason}: {detail}")), ..self.tried(message, &fault) };

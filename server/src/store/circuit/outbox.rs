@@ -22,8 +22,8 @@ impl OutboxTable for Circuit<dyn OutboxTable> {
         self.asked(|table| async move { table.mark_sent(keys).await }).await
     }
 
-    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
-        self.asked(move |table| async move { table.withdraw(key, sender).await }).await
+    async fn withdraw(&self, key: Key, sender: Uuid, margin: Duration) -> Result<Matched> {
+        self.asked(move |table| async move { table.withdraw(key, sender, margin).await }).await
     }
 
     async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {

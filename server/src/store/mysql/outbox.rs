@@ -122,9 +122,9 @@ impl OutboxTable for MysqlStore {
         self.done(&DIALECT.mark_sent(&keys)).await
     }
 
-    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
+    async fn withdraw(&self, key: Key, sender: Uuid, margin: Duration) -> Result<Matched> {
         // X.
-        self.changed(&DIALECT.withdraw(key, sender)).await
+        self.changed(&DIALECT.withdraw(key, sender, margin)).await
     }
 
     async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {

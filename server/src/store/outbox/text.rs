@@ -178,11 +178,12 @@ impl Dialect {
         )
     }
 
-    pub(in crate::store) fn withdraw(self, key: Key, sender: Uuid) -> String {
-        let (now, among, sender) = (self.now(), among(&[key]), hex(&sender));
+    /// Not in the last moments of the claim: it must be gone before anybody can take it for a promise.
+    pub(in crate::store) fn withdraw(self, key: Key, sender: Uuid, margin: Duration) -> String {
+        let (still, among, sender) = (self.in_time(margin), among(&[key]), hex(&sender));
         format!(
             "DELETE FROM deduction_outbox \
-             WHERE {among} AND state = 'RECORDED' AND sender = {sender} AND claimed_until > {now}"
+             WHERE {among} AND state = 'RECORDED' AND sender = {sender} AND claimed_until > {still}"
         )
     }
 

@@ -83,8 +83,8 @@ impl OutboxTable for SqliteStore {
         self.changed(DIALECT.mark_sent(&keys)).await.map(drop)
     }
 
-    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
-        self.changed(DIALECT.withdraw(key, sender)).await
+    async fn withdraw(&self, key: Key, sender: Uuid, margin: Duration) -> Result<Matched> {
+        self.changed(DIALECT.withdraw(key, sender, margin)).await
     }
 
     async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {
