@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use zbl_proto::v1::account_service_client::AccountServiceClient;
 use zbl_proto::v1::lab_service_client::LabServiceClient;
+use zbl_proto::v1::queue_service_client::QueueServiceClient;
 use zbl_proto::v1::report_service_client::ReportServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 use zbl_trace::Tracer;
@@ -57,14 +58,15 @@ pub(crate) struct Stubs {
     calls: Calls,
     pub(crate) account: AccountServiceClient<Calls>,
     lab: LabServiceClient<Calls>,
+    pub(crate) queue: QueueServiceClient<Calls>,
     pub(crate) report: ReportServiceClient<Calls>,
 }
 
 impl Stubs {
     fn over(calls: Calls) -> Self {
         let (account, lab) = (AccountServiceClient::new(calls.clone()), LabServiceClient::new(calls.clone()));
-        let report = ReportServiceClient::new(calls.clone());
-        Self { calls, account, lab, report }
+        let (queue, report) = (QueueServiceClient::new(calls.clone()), ReportServiceClient::new(calls.clone()));
+        Self { calls, account, lab, queue, report }
     }
 }
 
