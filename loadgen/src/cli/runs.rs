@@ -195,6 +195,7 @@ mod tests {
             contended_retries: 0,
             outage_retries: 0,
             elapsed: Duration::from_secs(1),
+            accepting: None,
             cost: None,
         };
         Report::new(&workload, run, judge(&evidence).unwrap(), opening)

@@ -24,7 +24,10 @@ use crate::attack::Stopper;
 /// Items of a stream worked on at a time.
 const STREAMED: usize = 64;
 
-/// How a `Deduct` goes wrong.
+/// How often the journal is looked at for those who follow it.
+const LOOKS: Duration = Duration::from_millis(5);
+
+/// How a `Deduct` or a `DeductAsync` goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// Turned away for this reason.
@@ -41,6 +44,12 @@ pub(crate) enum Fault {
     Late(Duration),
     /// Nothing answers until the script is changed.
     Dead,
+    /// Accepted, and laid aside.
+    LaidAside,
+    /// Accepted, and never made.
+    Stuck,
+    /// Accepted, and not known any more.
+    Forgotten,
 }
 
 /// An account service on one account in memory, which keeps its journal honestly whatever happens to the balance.
@@ -56,8 +65,20 @@ pub(crate) struct Books {
     pub(crate) turned_away: VecDeque<Reason>,
     deducts: u64,
     pub(crate) stop_after: Option<(u64, Stopper)>,
+    /// What was accepted and not made, by request id.
+    queue: HashMap<String, (DeductRequest, Queued)>,
     /// By request id, until the deduction comes.
     holds: HashMap<String, Held>,
+}
+
+/// What becomes of an accepted deduction.
+#[derive(Clone, Copy, PartialEq)]
+enum Queued {
+    /// It is made when somebody looks.
+    Due,
+    Refused,
+    LaidAside,
+    Stuck,
 }
 
 /// A deduction to be held: tells that it has come, and learns when it may go on.
@@ -129,6 +150,38 @@ impl Books {
 }
 
 impl Books {
+    /// Accepts a deduction as the next fault wants it.
+    fn accept(&mut self, request: &DeductRequest) -> Result<(), Status> {
+        let fault = self.faults.pop_front();
+        let queued = match fault {
+            None | Some(Fault::AnswerLost) => Some(Queued::Due),
+            Some(Fault::LaidAside) => Some(Queued::LaidAside),
+            Some(Fault::Stuck) => Some(Queued::Stuck),
+            Some(Fault::Forgotten) => None,
+            Some(Fault::TurnedAway(reason)) => return Err(failure(Code::ResourceExhausted, reason)),
+            fault => return Err(Status::unimplemented(format!("{fault:?}"))),
+        };
+        if let Some(queued) = queued {
+            self.queue.insert(request.request_id.clone(), (request.clone(), queued));
+        }
+        match fault {
+            Some(Fault::AnswerLost) => Err(failure(Code::DeadlineExceeded, Reason::OutcomeUnknown)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what is due.
+    fn work_off(&mut self) {
+        let due = self.queue.extract_if(|_, (_, queued)| *queued == Queued::Due).collect::<Vec<_>>();
+        for (request_id, (request, _)) in due {
+            if self.deduct(&request, false).is_err() {
+                let (version, balance) = (self.version(), self.balance);
+                self.write(&request_id, EntryKind::Void, 0, version, balance);
+                self.queue.insert(request_id, (request, Queued::Refused));
+            }
+        }
+    }
+
     /// What the next fault makes of a deduction, and how late it is told.
     fn answer(&mut self, request: &DeductRequest) -> (Result<DeductResponse, Status>, Duration) {
         self.deducts += 1;
@@ -147,7 +200,9 @@ impl Books {
             Some(Fault::Overwritten) => self.deduct(request, true),
             Some(Fault::TurnedAway(reason)) => Err(failure(Code::Aborted, reason)),
             Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
-            Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
+            Some(Fault::RequestLost | Fault::Dead | Fault::LaidAside | Fault::Stuck | Fault::Forgotten) => {
+                Err(Status::unavailable("connection reset"))
+            }
             Some(Fault::AnswerLost) => {
                 let lost = |_| Err(failure(Code::Unknown, Reason::OutcomeUnknown));
                 self.deduct(request, false).and_then(lost)
@@ -219,9 +274,22 @@ impl AccountService for Fake {
         request: Request<GetDeductionRequest>,
     ) -> Result<Response<GetDeductionResponse>, Status> {
         let request = request.into_inner();
-        assert!(request.resolve, "only a resolve is final");
         let mut books = self.books();
         books.turn_away()?;
+        books.work_off();
+        let reason = |reason: Reason| reason.as_str().to_owned();
+        let queued = books.queue.get(&request.request_id).map(|(_, queued)| match queued {
+            Queued::Due | Queued::Stuck => (DeductionState::Pending, String::new()),
+            Queued::LaidAside => (DeductionState::DeadLettered, reason(Reason::Contended)),
+            Queued::Refused => (DeductionState::Failed, reason(Reason::InsufficientBalance)),
+        });
+        if let Some((state, reason)) = queued {
+            return Ok(Response::new(GetDeductionResponse { state: state.into(), reason, ..Default::default() }));
+        }
+        if !request.resolve && books.receipt(&request.request_id).is_none() {
+            let state = DeductionState::NotFound.into();
+            return Ok(Response::new(GetDeductionResponse { state, ..Default::default() }));
+        }
         let receipt = books.receipt(&request.request_id);
         let state = if receipt.is_some() { DeductionState::Succeeded } else { DeductionState::Voided };
         if receipt.is_none() {
@@ -302,8 +370,14 @@ impl AccountService for Fake {
         Ok(Response::new(Box::pin(answers.buffer_unordered(STREAMED))))
     }
 
-    async fn deduct_async(&self, _: Request<DeductAsyncRequest>) -> Result<Response<DeductAsyncResponse>, Status> {
-        Err(Status::unimplemented("not attacked"))
+    async fn deduct_async(
+        &self,
+        request: Request<DeductAsyncRequest>,
+    ) -> Result<Response<DeductAsyncResponse>, Status> {
+        let DeductAsyncRequest { user_id, amount, request_id, strategy } = request.into_inner();
+        self.books().accept(&DeductRequest { user_id, amount, request_id: request_id.clone(), strategy })?;
+        let acceptance = Acceptance::Accepted.into();
+        Ok(Response::new(DeductAsyncResponse { user_id, request_id, acceptance }))
     }
 
     type WatchDeductionStream = tokio_stream::Empty<Result<WatchDeductionResponse, Status>>;
@@ -315,13 +389,24 @@ impl AccountService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
-    type StreamEntriesStream = tokio_stream::Empty<Result<StreamEntriesResponse, Status>>;
+    type StreamEntriesStream = Pin<Box<dyn Stream<Item = Result<StreamEntriesResponse, Status>> + Send>>;
 
     async fn stream_entries(
         &self,
-        _: Request<StreamEntriesRequest>,
+        request: Request<StreamEntriesRequest>,
     ) -> Result<Response<Self::StreamEntriesStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
+        let after = request.into_inner().after_version as usize;
+        let entries = stream::unfold((self.clone(), after), async |(fake, after)| {
+            tokio::time::sleep(LOOKS).await;
+            let entries = {
+                let mut books = fake.books();
+                books.work_off();
+                books.entries.get(after..).unwrap_or_default().to_vec()
+            };
+            let after = after + entries.len();
+            Some((Ok(StreamEntriesResponse { entries }), (fake, after)))
+        });
+        Ok(Response::new(Box::pin(entries)))
     }
 
     type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
