@@ -230,7 +230,7 @@ impl fmt::Display for Journaled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             EntryKind::Void => f.write_str("voided: it was resolved before it arrived and can no longer take effect"),
-            kind => write!(f, "journaled already, as {} {}", kind.name(), self.delta),
+            kind => write!(f, "taken already, by {} {}", kind.name(), self.delta),
         }
     }
 }

@@ -27,8 +27,8 @@ use zbl_proto::v1::{
 };
 use zbl_trace::Traces;
 
-use self::parts::ReadSide;
-pub use self::parts::{ledger, open_store, read_side};
+use self::parts::{ReadSide, Service};
+pub use self::parts::{ledger, open_store, outbox_table, read_side};
 use crate::{
     access::Access,
     account::{Money, Refusal},
@@ -41,6 +41,7 @@ use crate::{
     ledger::Ledger,
     limit::Limits,
     listeners::{Addresses, Listeners},
+    outbox::{self, Outbox, Relay},
     port::{self, BackDoor, Connection},
     projector::{Patience, Progress, Projector},
     reconcile::{Finding, Reconciler},
@@ -69,6 +70,7 @@ pub struct App {
     config: Config,
     ledger: Arc<Ledger>,
     read_side: ReadSide,
+    outbox: Arc<Outbox>,
     certificates: Option<Certificates>,
     traces: Traces,
     started: Instant,
@@ -92,6 +94,9 @@ pub enum Error {
     /// A lock in Redis cannot be set up as configured.
     #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
+    /// The queue cannot be what the configuration says.
+    #[error("{0}; see --amqp-url and --queue-name")]
+    Queue(String),
     /// Spans cannot be sent as configured.
     #[error("{0}; see --otlp-endpoint")]
     Traces(#[from] zbl_trace::StartError),
@@ -125,9 +130,9 @@ impl App {
         // Before anything that counts.
         http::begin_to_count();
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
-        let (ledger, read_side) = parts::service(&config, timeline, gates).await?;
-        let app =
-            Self { traces: parts::traces(&config)?, config, ledger, read_side, certificates, started: Instant::now() };
+        let Service { ledger, read_side, outbox } = parts::service(&config, timeline, gates).await?;
+        let traces = parts::traces(&config)?;
+        let app = Self { traces, config, ledger, read_side, outbox, certificates, started: Instant::now() };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -137,6 +142,11 @@ impl App {
     /// The service, for those who call it without a network.
     pub const fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// The outbox, for those who call it without a network.
+    pub const fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
     /// The certificates in use, to be read again.
@@ -221,6 +231,7 @@ impl App {
             () = http::count() => Ok(()),
             () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
             () = project(projector, self.config.project_every) => Ok(()),
+            () = relay(Relay::of(&self.outbox, outbox::Patience::default())) => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -301,7 +312,12 @@ impl App {
             stopping: stopping.clone(),
         };
         Handlers {
-            account: Arc::new(AccountRpc::new(Arc::clone(&self.ledger), Arc::clone(&limits), watch)),
+            account: Arc::new(AccountRpc::new(
+                Arc::clone(&self.ledger),
+                Arc::clone(&self.outbox),
+                Arc::clone(&limits),
+                watch,
+            )),
             lab: Arc::new(LabRpc::new(premises)),
             report: Arc::new(ReportRpc::new(desk)),
             access,
@@ -352,6 +368,14 @@ struct Background {
 async fn project(projector: Option<Projector>, every: Duration) {
     match projector {
         Some(projector) => projector.run(every).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Relays for as long as it is polled.
+async fn relay(relay: Option<Relay>) {
+    match relay {
+        Some(relay) => relay.run().await,
         None => std::future::pending().await,
     }
 }

@@ -22,6 +22,10 @@ use crate::timeline::Phase;
 pub enum Point {
     /// Before a phase, in every attempt.
     Before(Phase),
+    /// Of a deduction for the queue: when it is recorded, before its message is published.
+    Publish,
+    /// When the broker has confirmed the message, before that is noted.
+    Published,
     /// After the commit, before the caller is told of it.
     Answer,
 }

@@ -34,7 +34,7 @@ pub use self::{
     as_of::AsOf,
     journal::{Cursor, Listed, Page, Walk},
     rebuild::{Mending, Rebuilt},
-    settle::{Fate, Resolve},
+    settle::{Failed, Fate, Resolve, Why},
 };
 use crate::{
     account::{Change, Receipt},
@@ -253,7 +253,7 @@ impl Ledger {
     }
 
     /// Runs `work` in its own task, if there is room for another.
-    async fn detached<T, F>(self: &Arc<Self>, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Error>
+    pub(crate) async fn detached<T, F>(self: &Arc<Self>, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,

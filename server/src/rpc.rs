@@ -5,6 +5,7 @@ mod account;
 mod convert;
 mod deadline;
 mod deduct_stream;
+mod deduction;
 mod entries;
 mod facade;
 mod follow;

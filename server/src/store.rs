@@ -6,6 +6,7 @@ mod circuit;
 mod filter;
 mod meter;
 pub mod mysql;
+pub mod outbox;
 pub mod reports;
 mod schema;
 mod selection;
@@ -20,6 +21,7 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use self::outbox::{Ending, Key, Outgoing};
 pub use self::{
     circuit::Circuit,
     filter::{Filter, FilterState},
@@ -210,6 +212,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// Any [`Error`] but `Duplicate` and `CommitLost`.
     async fn find(&self, user_id: i64, request_id: Uuid) -> Result<Option<Entry>>;
+
+    /// What the table of the outbox says of a deduction, without a lock.
+    ///
+    /// # Errors
+    /// Any [`Error`] but `Duplicate` and `CommitLost`.
+    async fn outgoing(&self, key: Key) -> Result<Option<Outgoing>>;
 
     /// At most `limit` entries after a version, in order.
     ///
@@ -406,6 +414,12 @@ pub trait Transaction: Send {
 
     /// Says what can be believed of the filter of accounts, where it still is what was read (X).
     async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched>;
+
+    /// What the table of the outbox says of a deduction (X on its row).
+    async fn outgoing(&mut self, key: Key) -> Result<Option<Outgoing>>;
+
+    /// Says there how a deduction ended (X on its row). What FAILED stays as it is.
+    async fn end_outgoing(&mut self, ending: &Ending) -> Result<()>;
 
     /// Commits. An error other than [`Error::CommitLost`] means it did not.
     async fn commit(self: Box<Self>) -> Result<()>;

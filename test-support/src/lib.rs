@@ -1,4 +1,4 @@
-//! What tests need from outside the project: private servers (MariaDB, Redis), a proxy that cuts a database's links, a
+//! What tests need from outside the project: private servers (MariaDB, Redis, RabbitMQ), a proxy that cuts a database's links, a
 //! process under test, a collector of traces. It owns starting, killing and cleaning up after them; it knows nothing of
 //! accounts, and but for the collector (a feature) carries no runtime, so that `xtask` stays quick to build.
 
@@ -13,6 +13,7 @@ mod mariadb;
 mod poll;
 mod process;
 mod program;
+mod rabbitmq;
 mod redis;
 
 pub use authority::{Authority, Signed};
@@ -24,4 +25,5 @@ pub use error::Error;
 pub use mariadb::MariaDb;
 pub use poll::{free_port, poll_until};
 pub use process::Process;
+pub use rabbitmq::RabbitMq;
 pub use redis::Redis;

@@ -33,7 +33,7 @@ const TASKS: [Task; 6] = [
     Task {
         name: "test",
         arguments: "[ARG…]",
-        summary: "make sure MariaDB (or ZBL_TEST_MYSQL_URL) and Redis are there, then `cargo test --workspace ARG…`",
+        summary: "make sure MariaDB (or ZBL_TEST_MYSQL_URL), Redis and RabbitMQ are there, then `cargo test --workspace ARG…`",
         run: test::run,
     },
     Task {

@@ -3,7 +3,7 @@
 
 use std::env;
 
-use test_support::{MYSQL_URL_VARIABLE, MariaDb, Redis};
+use test_support::{MYSQL_URL_VARIABLE, MariaDb, RabbitMq, Redis};
 
 use crate::{
     apt,
@@ -20,6 +20,7 @@ pub(crate) struct Foreign {
 
 const MARIADB: Foreign = Foreign { package: "mariadb-server", is_installed: MariaDb::is_installed };
 const REDIS: Foreign = Foreign { package: "redis-server", is_installed: Redis::is_installed };
+const RABBITMQ: Foreign = Foreign { package: "rabbitmq-server", is_installed: RabbitMq::is_installed };
 /// For a Redis whose clock is moved.
 const CLOCK: Foreign = Foreign { package: "faketime", is_installed: Redis::can_move_clock };
 
@@ -32,7 +33,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         say(&format!("MariaDB is not installed, but {MYSQL_URL_VARIABLE} names a server: leaving out the tests of"));
         say("test-support, which start one of their own");
         command.args(["--exclude", "test-support"]);
-        ensure_installed(&[REDIS, CLOCK])?;
+        ensure_installed(&[REDIS, CLOCK, RABBITMQ])?;
     } else {
         ensure_servers().map_err(|failure| {
             if MariaDb::is_installed() {
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 
 /// Installs the servers that are missing through apt, or names the line that does.
 pub(crate) fn ensure_servers() -> Result<(), Failure> {
-    ensure_installed(&[MARIADB, REDIS, CLOCK])
+    ensure_installed(&[MARIADB, REDIS, CLOCK, RABBITMQ])
 }
 
 /// The same for any of what the tests start.

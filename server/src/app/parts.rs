@@ -14,9 +14,12 @@ use crate::{
     gate::Gates,
     ledger::{self, Ledger},
     limit::{self, Rate},
+    outbox::{self, Outbox},
+    queue::{self, Queue},
     store::{
         Circuit, Store,
         mysql::{self, MysqlStore},
+        outbox::OutboxTable,
         reports::{Projections, Reports},
         sqlite::SqliteStore,
     },
@@ -34,23 +37,31 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// # Errors
 /// [`Error::Strategy`], [`Error::Store`].
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
-    service(config, timeline, gates).await.map(|(ledger, ..)| ledger)
+    service(config, timeline, gates).await.map(|service| service.ledger)
+}
+
+/// What serves accounts.
+pub(super) struct Service {
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) read_side: ReadSide,
+    pub(super) outbox: Arc<Outbox>,
 }
 
 /// The read side of the service: those who read reports, and who keeps them.
 pub(super) type ReadSide = (Arc<dyn Reports>, Arc<dyn Projections>);
 
-/// The same with its read side, over the same connections.
+/// The same with its read side and its outbox, over the same connections.
 pub(super) async fn service(
     config: &Config,
     timeline: Arc<Timeline>,
     gates: Option<Arc<Gates>>,
-) -> Result<(Arc<Ledger>, ReadSide), Error> {
+) -> Result<Service, Error> {
     // First, because it is the one thing that can be wrong without touching the database.
     let default_strategy = strategy::find(&config.strategy)?;
     let breaker = Breaker::new("database", breaker_settings(config));
-    let (store, (reports, projections)) = open(config).await?;
+    let Opened { store, read_side: (reports, projections), outbox } = open(config).await?;
     let reports = Arc::new(Circuit::new(reports, Arc::clone(&breaker)));
+    let table: Arc<dyn OutboxTable> = Arc::new(Circuit::new(outbox, Arc::clone(&breaker)));
     let store: Arc<dyn Store> = Arc::new(Circuit::new(store, Arc::clone(&breaker)));
     let cache = Cache::open(Arc::clone(&store), cache_settings(config)).await?;
     let store = cache.listen_to(store);
@@ -69,8 +80,9 @@ pub(super) async fn service(
         settle_timeout: config.settle_timeout,
         max_in_flight: MAX_IN_FLIGHT,
     };
-    let ledger = Ledger::new(Arc::new(bench), cache, limits, default_strategy);
-    Ok((Arc::new(ledger), (reports, projections)))
+    let ledger = Arc::new(Ledger::new(Arc::new(bench), cache, limits, default_strategy));
+    let outbox = Arc::new(Outbox::new(Arc::clone(&ledger), table, queue(config)?, outbox_settings(config)));
+    Ok(Service { ledger, read_side: (reports, projections), outbox })
 }
 
 /// The projector's own connections to the configured database, for a process that does nothing else.
@@ -78,7 +90,15 @@ pub(super) async fn service(
 /// # Errors
 /// [`Error::Store`].
 pub async fn read_side(config: &Config) -> Result<ReadSide, Error> {
-    open(config).await.map(|(_, read_side)| read_side)
+    open(config).await.map(|opened| opened.read_side)
+}
+
+/// The table of the outbox over connections of its own to the configured database.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn outbox_table(config: &Config) -> Result<Arc<dyn OutboxTable>, Error> {
+    open(config).await.map(|opened| opened.outbox)
 }
 
 /// The cache that the configuration names, if it names a Redis.
@@ -128,23 +148,50 @@ fn locks(config: &Config) -> Result<Locks, Error> {
 /// # Errors
 /// [`Error::Store`].
 pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Error> {
-    open(config).await.map(|(store, _)| store)
+    open(config).await.map(|opened| opened.store)
 }
 
-async fn open(config: &Config) -> Result<(Arc<dyn Store>, ReadSide), Error> {
+/// One database, as those who use it see it.
+struct Opened {
+    store: Arc<dyn Store>,
+    read_side: ReadSide,
+    outbox: Arc<dyn OutboxTable>,
+}
+
+impl Opened {
+    fn new<S: Store + Reports + Projections + OutboxTable>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self { store: store.clone(), read_side: (store.clone(), store.clone()), outbox: store }
+    }
+}
+
+async fn open(config: &Config) -> Result<Opened, Error> {
     let chaining = if config.hash_chain { Chaining::On } else { Chaining::Off };
     Ok(match &config.database_url {
-        DatabaseUrl::Sqlite(path) => {
-            let store = Arc::new(SqliteStore::open(path, config.lock_wait, chaining).await?);
-            (store.clone(), (store.clone(), store))
-        }
+        DatabaseUrl::Sqlite(path) => Opened::new(SqliteStore::open(path, config.lock_wait, chaining).await?),
         DatabaseUrl::Mysql(url) => {
             let limits =
                 mysql::Limits { pool_size: config.pool_size, pool_wait: config.pool_wait, lock_wait: config.lock_wait };
-            let store = Arc::new(MysqlStore::open(url, &limits, chaining).await?);
-            (store.clone(), (store.clone(), store))
+            Opened::new(MysqlStore::open(url, &limits, chaining).await?)
         }
     })
+}
+
+/// The queue that the configuration names. It connects in the background: RabbitMQ may be down, and come back.
+fn queue(config: &Config) -> Result<Option<Queue>, Error> {
+    let Some(url) = &config.amqp_url else { return Ok(None) };
+    let settings = queue::Settings {
+        url: url.clone(),
+        name: config.queue_name.clone(),
+        limit: config.queue_limit,
+        wait: config.queue_wait,
+        instance: config.instance.clone(),
+    };
+    Queue::open(settings).map(Some).map_err(|error| Error::Queue(error.to_string()))
+}
+
+const fn outbox_settings(config: &Config) -> outbox::Settings {
+    outbox::Settings { claim: outbox::CLAIM, limit: config.queue_limit }
 }
 
 const fn breaker_settings(config: &Config) -> breaker::Settings {

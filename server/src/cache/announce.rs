@@ -28,6 +28,7 @@ use crate::{
     store::{
         AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState,
         Result, RowLock, Selection, Store, Transaction, Work,
+        outbox::{Ending, Key, Outgoing},
     },
 };
 
@@ -134,6 +135,10 @@ impl Store for Announced {
         let found = self.inner.find(user_id, request_id).await?;
         self.announcer.found(Lane::Shared, &found).await;
         Ok(found)
+    }
+
+    async fn outgoing(&self, key: Key) -> Result<Option<Outgoing>> {
+        self.inner.outgoing(key).await
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
@@ -314,6 +319,14 @@ impl Transaction for AnnouncedTransaction {
 
     async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
         self.inner.move_filter(from, to).await
+    }
+
+    async fn outgoing(&mut self, key: Key) -> Result<Option<Outgoing>> {
+        self.inner.outgoing(key).await
+    }
+
+    async fn end_outgoing(&mut self, ending: &Ending) -> Result<()> {
+        self.inner.end_outgoing(ending).await
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {

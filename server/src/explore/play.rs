@@ -286,8 +286,8 @@ impl Play {
                     match asked.fate(user_id, request_id, Resolve::Finally).await? {
                         Fate::Journaled(_) => Answer::UnknownThenSucceeded,
                         Fate::Voided => Answer::UnknownThenVoided,
-                        Fate::NotFound => {
-                            return Err(error::Error::Bug("a resolved request was not found".to_owned()).into());
+                        fate => {
+                            return Err(error::Error::Bug(format!("a resolved request is {fate:?}")).into());
                         }
                     }
                 }

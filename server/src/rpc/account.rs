@@ -15,7 +15,7 @@ use super::{
     convert,
     deadline::{answer_by, within},
     deduct_stream::{self, Desk},
-    entries, follow,
+    deduction, entries, follow,
     status::status,
     tally,
     timeline::Watch,
@@ -26,22 +26,24 @@ use crate::{
     call::Call,
     error::Error,
     layer::Deadline,
-    ledger::{Fate, Ledger, Resolve},
+    ledger::{Ledger, Resolve},
     limit::Limits,
+    outbox::{Accepted, Outbox},
 };
 
 /// The service.
 pub struct AccountRpc {
     ledger: Arc<Ledger>,
+    outbox: Arc<Outbox>,
     limits: Arc<Limits>,
     watch: Watch,
 }
 
 impl AccountRpc {
-    /// The service over a ledger, with the timeline's streams served by `watch`.
-    pub fn new(ledger: Arc<Ledger>, limits: Arc<Limits>, watch: Watch) -> Self {
+    /// The service over a ledger and its outbox, with the timeline's streams served by `watch`.
+    pub fn new(ledger: Arc<Ledger>, outbox: Arc<Outbox>, limits: Arc<Limits>, watch: Watch) -> Self {
         tally::begin();
-        Self { ledger, limits, watch }
+        Self { ledger, outbox, limits, watch }
     }
 
     async fn apply(&self, request: &Request<impl Sized>, order: Order<'_>) -> Result<Receipt, Status> {
@@ -212,40 +214,41 @@ impl AccountService for AccountRpc {
             self.ledger.fate(user_id, convert::given_request_id(&message.request_id)?, resolve).await
         };
         let fate = within(request.extensions(), work).await.map_err(|error| status(&error))?;
-        Ok(Response::new(match fate {
-            Fate::Journaled(entry) => v1::GetDeductionResponse {
-                state: v1::DeductionState::Succeeded.into(),
-                kind: convert::kind(entry.kind).into(),
-                receipt: Some(convert::deduct_response(Receipt::replayed(entry))),
-                r#final: true,
-                ..Default::default()
-            },
-            Fate::Voided => v1::GetDeductionResponse {
-                state: v1::DeductionState::Voided.into(),
-                kind: v1::EntryKind::Void.into(),
-                r#final: true,
-                ..Default::default()
-            },
-            Fate::NotFound => {
-                v1::GetDeductionResponse { state: v1::DeductionState::NotFound.into(), ..Default::default() }
-            }
-        }))
+        Ok(Response::new(deduction::told(fate)))
     }
 
     async fn deduct_async(
         &self,
-        _: Request<v1::DeductAsyncRequest>,
+        request: Request<v1::DeductAsyncRequest>,
     ) -> Result<Response<v1::DeductAsyncResponse>, Status> {
-        Err(status(&Error::QueueUnavailable))
+        let v1::DeductAsyncRequest { user_id, amount, request_id, strategy } = request.get_ref();
+        let work = async {
+            let change = convert::change(*user_id, Direction::Deduct, amount, request_id)?;
+            let strategy = convert::strategy(strategy)?;
+            self.limits.change_of(change.user_id).await?;
+            Ok::<_, Error>((self.outbox.accept(change, strategy).await?, change))
+        };
+        let (accepted, change) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
+        let acceptance = match accepted {
+            Accepted::Now | Accepted::Before => v1::Acceptance::Accepted,
+            Accepted::Decided => v1::Acceptance::Decided,
+        };
+        let message = v1::DeductAsyncResponse {
+            user_id: change.user_id,
+            request_id: change.request_id.to_string(),
+            acceptance: acceptance.into(),
+        };
+        Ok(answer(message, accepted != Accepted::Now))
     }
 
-    type WatchDeductionStream = futures::stream::Empty<Result<v1::WatchDeductionResponse, Status>>;
+    type WatchDeductionStream = deduction::DeductionStream;
 
     async fn watch_deduction(
         &self,
-        _: Request<v1::WatchDeductionRequest>,
+        request: Request<v1::WatchDeductionRequest>,
     ) -> Result<Response<Self::WatchDeductionStream>, Status> {
-        Err(status(&Error::QueueUnavailable))
+        let stream = deduction::watch(&self.ledger, &self.watch, request.get_ref());
+        stream.map(Response::new).map_err(|error| status(&error))
     }
 
     async fn list_entries(

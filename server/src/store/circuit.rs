@@ -11,17 +11,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveDateTime};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
     AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
     RowLock, Selection, Store, Transaction, Work,
+    outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept},
     reports::{Ranking, Reports, Standing},
 };
 use crate::{
@@ -101,6 +102,45 @@ impl Reports for Circuit<dyn Reports> {
     }
 }
 
+#[async_trait]
+impl OutboxTable for Circuit<dyn OutboxTable> {
+    async fn record(&self, rows: Vec<NewOutgoing>, claim: Duration) -> Result<Vec<Recorded>> {
+        self.asked(move |table| async move { table.record(rows, claim).await }).await
+    }
+
+    async fn mark_sent(&self, keys: Vec<Key>) -> Result<()> {
+        self.asked(|table| async move { table.mark_sent(keys).await }).await
+    }
+
+    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
+        self.asked(move |table| async move { table.withdraw(key, sender).await }).await
+    }
+
+    async fn claim(&self, sender: Uuid, claim: Duration, limit: i64) -> Result<Vec<Outgoing>> {
+        self.asked(move |table| async move { table.claim(sender, claim, limit).await }).await
+    }
+
+    async fn end(&self, ending: Ending) -> Result<()> {
+        self.asked(|table| async move { table.end(ending).await }).await
+    }
+
+    async fn requeue(&self, key: Key, sender: Uuid, claim: Duration) -> Result<Matched> {
+        self.asked(move |table| async move { table.requeue(key, sender, claim).await }).await
+    }
+
+    async fn remove(&self, keys: Vec<Key>) -> Result<()> {
+        self.asked(|table| async move { table.remove(keys).await }).await
+    }
+
+    async fn sweep(&self, after: Option<(NaiveDateTime, Key)>, age: Duration, limit: i64) -> Result<Swept> {
+        self.asked(move |table| async move { table.sweep(after, age, limit).await }).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog> {
+        self.asked(|table| async move { table.backlog().await }).await
+    }
+}
+
 impl Circuit {
     fn behind(&self, inner: Box<dyn Transaction>) -> Box<dyn Transaction> {
         Box::new(CircuitTransaction { inner, breaker: Arc::clone(&self.breaker), asked: Asked::Nothing })
@@ -127,6 +167,10 @@ impl Store for Circuit {
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {
         self.asked(move |store| async move { store.entries(user_id, after_version, limit).await }).await
+    }
+
+    async fn outgoing(&self, key: Key) -> Result<Option<Outgoing>> {
+        self.asked(move |store| async move { store.outgoing(key).await }).await
     }
 
     async fn select(&self, selection: Selection) -> Result<Vec<Entry>> {
@@ -362,6 +406,14 @@ impl Transaction for CircuitTransaction {
 
     async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
         statement!(self, move_filter(from, to))
+    }
+
+    async fn outgoing(&mut self, key: Key) -> Result<Option<Outgoing>> {
+        statement!(self, outgoing(key))
+    }
+
+    async fn end_outgoing(&mut self, ending: &Ending) -> Result<()> {
+        statement!(self, end_outgoing(ending))
     }
 
     async fn commit(self: Box<Self>) -> Result<()> {

@@ -4,6 +4,7 @@
 mod answer;
 mod chained;
 mod lock_many;
+mod outbox;
 mod pool;
 mod reports;
 mod text;
@@ -28,6 +29,7 @@ use super::{
     APART, Error, FencedRead, Filter, Isolation, LockWaits, Matched, PoolState, Result, Selection, Store, Transaction,
     Work,
     meter::LockedSince,
+    outbox::{Key, Outgoing},
     schema::{account_filter, accounts},
     statements::{self, Kept},
 };
@@ -204,6 +206,10 @@ impl Store for MysqlStore {
         let mut lease = self.pool.lease(None).await?;
         let row = self.wire.answered(statements::entry_of(user_id, id).first(lease.connection()?)).await.optional();
         self.ended(lease, row)?.map(statements::entry).transpose()
+    }
+
+    async fn outgoing(&self, key: Key) -> Result<Option<Outgoing>> {
+        Ok(self.outgoing_rows(&[key]).await?.into_iter().next())
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {

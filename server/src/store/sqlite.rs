@@ -5,6 +5,7 @@
 //! It refuses in-memory databases: they have no second connection to read beside the writer.
 
 mod chained;
+mod outbox;
 mod reports;
 mod transaction;
 
@@ -32,6 +33,7 @@ use self::transaction::SqliteTransaction;
 use super::{
     Error, FencedRead, Filter, Isolation, LockWaits, PoolState, Result, Selection, Store, Transaction, Work,
     meter::Meter,
+    outbox::{Key, Outgoing},
     schema::accounts,
     statements::{self, Kept},
 };
@@ -173,6 +175,10 @@ impl Store for SqliteStore {
         let id = request_id.as_bytes().to_vec();
         let row = self.reading(move |c| statements::entry_of(user_id, id).first(c).optional()).await?;
         row.map(statements::entry).transpose()
+    }
+
+    async fn outgoing(&self, key: Key) -> Result<Option<Outgoing>> {
+        self.outgoing_row(key).await
     }
 
     async fn entries(&self, user_id: i64, after_version: i64, limit: i64) -> Result<Vec<Entry>> {

@@ -394,7 +394,7 @@ pub(super) fn fenced_read(claimed: usize, (fence, balance, version): FencedRow) 
 }
 
 /// Reads a stored request id.
-fn uuid(bytes: &[u8]) -> super::Result<Uuid> {
+pub(super) fn uuid(bytes: &[u8]) -> super::Result<Uuid> {
     Uuid::from_slice(bytes).map_err(|error| super::Error::Unexpected(format!("stored request id: {error}")))
 }
 

@@ -5,4 +5,5 @@
 mod cut_proxy;
 mod mariadb;
 mod process;
+mod rabbitmq;
 mod redis;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use test_support::Process;
+use test_support::{Process, RabbitMq};
 
 use super::{
     checks::{Checks, ensure},
@@ -34,12 +34,15 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
         return Err(Failure::Failed("curl is not installed; run: apt-get install curl".into()));
     }
     let path = search_path(&grpcurl::program()?)?;
+    let rabbit = RabbitMq::start()?;
     let mut told = Vec::new();
     for readme in READMES {
         let file = workspace().join(readme);
         let text = fs::read_to_string(&file).map_err(|error| Failure::Failed(format!("{readme}: {error}")))?;
         let examples = examples(&text);
-        let server = Server::start(stage, &stage.sqlite_url(&format!("{readme}.db")))?;
+        // What it says of the queue needs one, and somebody who works on it; each has its own, for the request ids are the same.
+        let queue = ["--amqp-url", &rabbit.url(), "--queue-name", readme, "--worker", "true"];
+        let server = Server::start_with(stage, &stage.sqlite_url(&format!("{readme}.db")), &queue)?;
         let to_run: Vec<&Example> = examples.iter().filter(|example| example.is_call()).collect();
         checks.check_and_note(&format!("the calls of {readme}, one after another"), || {
             ensure(!to_run.is_empty(), || "it has none".into())?;

@@ -18,7 +18,7 @@ struct Confined {
     rooms: &'static [&'static str],
 }
 
-const CONFINED: [Confined; 2] = [
+const CONFINED: [Confined; 3] = [
     Confined {
         library: "tonic",
         rooms: &[
@@ -34,6 +34,7 @@ const CONFINED: [Confined; 2] = [
         ],
     },
     Confined { library: "diesel", rooms: &["server/src/store"] },
+    Confined { library: "lapin", rooms: &["server/src/queue"] },
 ];
 
 /// Reads every Rust file of the workspace and names each breach.

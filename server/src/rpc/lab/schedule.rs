@@ -211,7 +211,7 @@ fn positions(play: &Play) -> Vec<v1::OperationPosition> {
             Position::Standing(Point::Before(phase), attempt) => {
                 (v1::OperationState::Standing, convert::phase(phase), attempt)
             }
-            Position::Standing(Point::Answer, attempt) => {
+            Position::Standing(Point::Publish | Point::Published | Point::Answer, attempt) => {
                 (v1::OperationState::Standing, v1::Phase::Unspecified, attempt)
             }
             Position::Blocked => (v1::OperationState::Blocked, v1::Phase::Unspecified, 0),

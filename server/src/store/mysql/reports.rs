@@ -30,7 +30,7 @@ const DIALECT: Dialect = Dialect::Mysql;
 
 impl MysqlStore {
     /// Loads rows outside a transaction.
-    async fn found<ST, U: Send>(&self, query: SqlLiteral<ST>) -> Result<Vec<U>>
+    pub(super) async fn found<ST, U: Send>(&self, query: SqlLiteral<ST>) -> Result<Vec<U>>
     where
         SqlLiteral<ST>: LoadQuery<'static, AsyncMysqlConnection, U> + 'static,
     {

@@ -24,6 +24,8 @@ use crate::{
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Isolation, Matched, Result, RowLock, Transaction,
         meter::LockedSince,
+        outbox::{self, Ending, Key, Outgoing},
+        reports::text::Dialect,
         schema::{Exact, Plus, Stored, account_filter, accounts, entries, snapshots},
         statements::{self, Kept},
     },
@@ -334,6 +336,17 @@ impl Transaction for MysqlTransaction {
         // X.
         let rows = wire.answered(statements::move_filter!(from, to).execute(c)).await;
         self.locked(rows).map(Matched::from_rows)
+    }
+
+    async fn outgoing(&mut self, key: Key) -> Result<Option<Outgoing>> {
+        // X.
+        let found = self.rows(Dialect::Mysql.outgoing_locked(key)).await?;
+        found.into_iter().next().map(outbox::text::outgoing).transpose()
+    }
+
+    async fn end_outgoing(&mut self, ending: &Ending) -> Result<()> {
+        // X.
+        self.run(&Dialect::Mysql.end(ending)).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

@@ -25,6 +25,8 @@ use crate::{
     store::{
         AccountWrite, BlindWrite, Error, Filter, IfLocked, Matched, Result, RowLock, Transaction,
         meter::{LockedSince, Meter},
+        outbox::{self, Ending, Key, Outgoing, text::OutgoingRow},
+        reports::text::Dialect,
         schema::{Exact, Plus, Stored, account_filter, accounts, snapshots},
         statements::{self, Kept},
     },
@@ -267,6 +269,16 @@ impl Transaction for SqliteTransaction {
 
     async fn move_filter(&mut self, from: Filter, to: Filter) -> Result<Matched> {
         self.run(move |c| statements::move_filter!(from, to).execute(c)).await.map(Matched::from_rows)
+    }
+
+    async fn outgoing(&mut self, key: Key) -> Result<Option<Outgoing>> {
+        let found: Vec<OutgoingRow> = self.run(move |c| Dialect::Sqlite.outgoing_locked(key).load(c)).await?;
+        found.into_iter().next().map(outbox::text::outgoing).transpose()
+    }
+
+    async fn end_outgoing(&mut self, ending: &Ending) -> Result<()> {
+        let statement = Dialect::Sqlite.end(ending);
+        self.run(move |c| c.batch_execute(&statement)).await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {

@@ -1,0 +1,1 @@
+DROP TABLE deduction_outbox;
