@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 use zbl_client::{Account, Client, Entry, EntryKind, EntryStream, EntryStreamItem, Fate};
 
@@ -80,8 +81,8 @@ impl Follower {
         let mut last = None;
         let drained = async {
             self.await_decisions(clients, user_id, operations, until, &mut last).await;
-            let barred = |operation: &&mut Operation| self.is_barred(operation);
-            ask(clients, user_id, operations.iter_mut().filter(barred).collect(), until).await;
+            let barred = (0..operations.len()).filter(|&index| self.is_barred(&operations[index])).collect();
+            ask(clients, user_id, operations, barred, until).await;
         };
         let stopped = async {
             if is_stopping {
@@ -110,10 +111,11 @@ impl Follower {
         until: Instant,
         last: &mut Option<Instant>,
     ) {
-        let accepted = operations.iter_mut().filter(|operation| operation.outcome == Outcome::Accepted);
-        let mut waiting: VecDeque<&mut Operation> =
-            accepted.filter(|operation| !self.journaled.contains_key(&operation.request_id)).collect();
-        let mut missing: HashSet<Uuid> = waiting.iter().map(|operation| operation.request_id).collect();
+        let is_open = |operation: &Operation| {
+            operation.outcome == Outcome::Accepted && !self.journaled.contains_key(&operation.request_id)
+        };
+        let mut waiting: VecDeque<usize> = (0..operations.len()).filter(|&index| is_open(&operations[index])).collect();
+        let mut missing: HashSet<Uuid> = waiting.iter().map(|&index| operations[index].request_id).collect();
         loop {
             while !missing.is_empty()
                 && let Ok(entry) = timeout(QUIET, self.next()).await
@@ -125,40 +127,37 @@ impl Follower {
             if missing.is_empty() {
                 return;
             }
-            waiting.retain(|operation| missing.contains(&operation.request_id));
-            let oldest: Vec<&mut Operation> = waiting.drain(..waiting.len().min(ASKED)).collect();
-            for operation in ask(clients, user_id, oldest, until).await {
-                match operation.outcome {
-                    Outcome::Accepted => waiting.push_back(operation),
-                    _ => {
-                        missing.remove(&operation.request_id);
-                        *last = Some(Instant::now());
-                    }
+            waiting.retain(|&index| missing.contains(&operations[index].request_id));
+            let oldest: Vec<usize> = waiting.drain(..waiting.len().min(ASKED)).collect();
+            ask(clients, user_id, operations, oldest.clone(), until).await;
+            for index in oldest {
+                let Operation { request_id, outcome, .. } = &operations[index];
+                if *outcome == Outcome::Accepted {
+                    waiting.push_back(index);
+                } else {
+                    missing.remove(request_id);
+                    *last = Some(Instant::now());
                 }
             }
-            // Without a stream, nothing else makes a pause.
-            sleep(super::FIRST_PAUSE).await;
         }
     }
 }
 
 /// Asks what became of accepted deductions, and writes down what is decided.
-async fn ask<'a>(
-    clients: &[Client],
-    user_id: i64,
-    accepted: Vec<&'a mut Operation>,
-    until: Instant,
-) -> Vec<&'a mut Operation> {
-    let asked = accepted.into_iter().map(|operation| async move {
-        let request_id = operation.request_id;
+async fn ask(clients: &[Client], user_id: i64, operations: &mut [Operation], accepted: Vec<usize>, until: Instant) {
+    let questions: Vec<(usize, Uuid)> =
+        accepted.into_iter().map(|index| (index, operations[index].request_id)).collect();
+    let asked = stream::iter(questions).map(|(index, request_id)| async move {
         let look = |client: Client| async move { client.look_up(user_id, request_id).await };
-        if let Ok(fate) = patiently(clients, until, look).await {
-            operation.outcome = match fate {
-                Fate::NotFound => Outcome::Forgotten,
-                fate => Outcome::of(&fate),
-            };
-        }
-        operation
+        (index, patiently(clients, until, look).await)
     });
-    stream::iter(asked).buffer_unordered(QUESTIONS_IN_FLIGHT).collect().await
+    let mut answers = pin!(asked.buffer_unordered(QUESTIONS_IN_FLIGHT));
+    while let Some((index, answer)) = answers.next().await {
+        match answer {
+            Ok(Fate::NotFound) => operations[index].outcome = Outcome::Forgotten,
+            Ok(fate) => operations[index].outcome = Outcome::of(&fate),
+            // It is asked for again.
+            Err(_) => {}
+        }
+    }
 }
