@@ -1,15 +1,14 @@
 //! The composition root: the one place that knows every part. It opens the store, builds the ledger over it, and serves
 //! both ports until told to stop.
 
+mod background;
 mod gauges;
 mod parts;
 mod ports;
+mod probes;
+mod work;
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use tokio::{
     net::TcpListener,
@@ -23,18 +22,26 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use uuid::Uuid;
 use zbl_proto::v1::{
     account_service_server::AccountServiceServer, lab_service_server::LabServiceServer,
-    report_service_server::ReportServiceServer,
+    queue_service_server::QueueServiceServer, report_service_server::ReportServiceServer,
 };
 use zbl_trace::Traces;
 
-use self::parts::{ReadSide, Service};
-pub use self::parts::{ledger, open_store, outbox_table, read_side};
+use self::{
+    background::{Background, look, project, reconcile, relay, work as make_deductions},
+    parts::{ReadSide, Service},
+    probes::{Readiness, gauges},
+};
+pub use self::{
+    parts::{ledger, ledger_and_outbox, open_store, outbox_table, read_side},
+    work::work,
+};
 use crate::{
     access::Access,
     account::{Money, Refusal},
     cache,
     config::Config,
-    error,
+    dead_letters::DeadLetters,
+    depth, error,
     gate::Gates,
     healthcheck::reachable,
     http, layer,
@@ -43,12 +50,13 @@ use crate::{
     listeners::{Addresses, Listeners},
     outbox::{self, Outbox, Relay},
     port::{self, BackDoor, Connection},
-    projector::{Patience, Progress, Projector},
-    reconcile::{Finding, Reconciler},
-    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, ReportRpc, Watch},
+    projector::{Patience, Projector},
+    reconcile::Reconciler,
+    rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, QueueRpc, ReportRpc, Watch},
     store, strategy,
     timeline::Timeline,
     tls::{self, Certificates, Protocols},
+    worker::{Hands, Worker},
 };
 
 /// The account that is there from the start in the lab.
@@ -58,10 +66,11 @@ const DEMO_ACCOUNT: i64 = 1;
 const DEMO_BALANCE: Money = Money::from_minor(100_000);
 
 /// What health is told for: the server as a whole, and each service.
-const HEALTH_OF: [&str; 4] = [
+const HEALTH_OF: [&str; 5] = [
     "",
     <AccountServiceServer<AccountRpc> as NamedService>::NAME,
     <ReportServiceServer<ReportRpc> as NamedService>::NAME,
+    <QueueServiceServer<QueueRpc> as NamedService>::NAME,
     <LabServiceServer<LabRpc> as NamedService>::NAME,
 ];
 
@@ -94,6 +103,9 @@ pub enum Error {
     /// A lock in Redis cannot be set up as configured.
     #[error("{0}; see --redis-url, --redlock-urls and --lease")]
     Lock(#[from] zbl_lock::Error),
+    /// There is no queue to make deductions of.
+    #[error("--worker needs a queue; name its RabbitMQ with --amqp-url, as in --amqp-url amqp://127.0.0.1")]
+    NoQueue,
     /// The queue cannot be what the configuration says.
     #[error("{0}; see --amqp-url and --queue-name")]
     Queue(String),
@@ -184,9 +196,14 @@ impl App {
         let (http, _) = self.port("http", listeners.http, Protocols::Http, &stopping);
         let reconciler = self.reconciler();
         let projector = self.projector();
+        let worker = if self.config.worker { Some(self.worker()?) } else { None };
+        let gauge = depth::Gauge::of(&self.outbox);
+        let hands = worker.as_ref().map(Worker::hands);
         let background = Background {
             finding: reconciler.as_ref().map(Reconciler::finding),
             progress: projector.as_ref().map(Projector::progress),
+            depth: gauge.as_ref().map(depth::Gauge::seen),
+            hands: hands.clone(),
         };
         let handlers = self.handlers(bound, back_door, background, &stopping);
         let mut routes = routes(&handlers)?;
@@ -198,7 +215,8 @@ impl App {
             tracer: handlers.tracer.clone(),
         };
         let grpc = ports::grpc(grpc, layers, routes.routes(), stopping.clone());
-        let http = self.serve_http(http, handlers, draining, stopping.clone());
+        let http = self.serve_http(http, handlers, hands, draining, stopping.clone());
+        let work = make_deductions(worker, stopping.clone());
         let delay = self.config.drain_delay;
         tracing::info!(grpc = %bound.grpc, http = %bound.http, "serving");
         tokio::spawn(async move {
@@ -222,7 +240,7 @@ impl App {
         };
         let served = tokio::select! {
             served = async {
-                tokio::try_join!(grpc, http)?;
+                tokio::try_join!(grpc, http, async { Ok(work.await) })?;
                 // Changes whose callers have gone still run to their end.
                 self.ledger.drained().await;
                 self.ledger.cache().pay_debts().await;
@@ -231,6 +249,7 @@ impl App {
             () = http::count() => Ok(()),
             () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
             () = project(projector, self.config.project_every) => Ok(()),
+            () = look(gauge) => Ok(()),
             () = relay(Relay::of(&self.outbox, outbox::Patience::default())) => Ok(()),
             () = overdue => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
@@ -252,6 +271,11 @@ impl App {
     fn projector(&self) -> Option<Projector> {
         let is_wanted = !self.config.project_every.is_zero();
         is_wanted.then(|| Projector::new(Arc::clone(&self.read_side.1), Patience::default()))
+    }
+
+    /// What makes deductions of the queue here.
+    fn worker(&self) -> Result<Worker, Error> {
+        parts::worker(&self.config, &self.ledger, &self.outbox, self.traces.tracer())
     }
 
     /// Opens a port.
@@ -309,6 +333,8 @@ impl App {
             limits: Arc::clone(&limits),
             finding: background.finding,
             progress: background.progress,
+            depth: background.depth.clone(),
+            hands: background.hands,
             stopping: stopping.clone(),
         };
         Handlers {
@@ -320,6 +346,12 @@ impl App {
             )),
             lab: Arc::new(LabRpc::new(premises)),
             report: Arc::new(ReportRpc::new(desk)),
+            queue: Arc::new(QueueRpc::new(rpc::Counter {
+                letters: DeadLetters::of(&self.ledger, &self.outbox).ok(),
+                depth: background.depth,
+                name: self.config.queue_name.clone(),
+                limit: self.config.queue_limit,
+            })),
             access,
             bound: bound.http.ip(),
             limits,
@@ -333,58 +365,17 @@ impl App {
         &self,
         connections: mpsc::Receiver<Connection>,
         handlers: Handlers,
+        hands: Option<Hands>,
         draining: watch::Receiver<bool>,
         stopping: watch::Receiver<bool>,
     ) -> Result<(), Error> {
-        let store = Arc::clone(&self.ledger.bench().store);
-        let check = move || {
-            let (store, draining) = (Arc::clone(&store), *draining.borrow());
-            async move {
-                if draining {
-                    return Err("the server is about to stop".to_owned());
-                }
-                store.ping().await.map_err(|error| {
-                    tracing::warn!("not ready: {error}");
-                    "the database does not answer; the server's log says why".to_owned()
-                })
-            }
-        };
-        let (ledger, limits) = (Arc::clone(&self.ledger), Arc::clone(&handlers.limits));
-        let read_gauges = move || gauges::read(&ledger, &limits);
+        // What the queue is needed for says itself that it is away; reads and deductions go on without it.
+        let readiness = Readiness { ledger: Arc::clone(&self.ledger), queue: None, draining };
+        let read_gauges = gauges(&self.ledger, &handlers.limits, hands);
         let access = handlers.access.clone();
         let turn_away = move |headers: &_| access.check(headers).err().map(|error| rpc::refused(&error));
-        let router = http::router(check, read_gauges, turn_away, rpc::facade(handlers));
+        let router = http::router(move || readiness.clone().check(), read_gauges, turn_away, rpc::facade(handlers));
         ports::http(connections, router, self.config.handshake_timeout, stopping).await
-    }
-}
-
-/// What goes on in the background, as far as it can be watched.
-struct Background {
-    finding: Option<watch::Receiver<Finding>>,
-    progress: Option<watch::Receiver<Progress>>,
-}
-
-/// Projects for as long as it is polled.
-async fn project(projector: Option<Projector>, every: Duration) {
-    match projector {
-        Some(projector) => projector.run(every).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Relays for as long as it is polled.
-async fn relay(relay: Option<Relay>) {
-    match relay {
-        Some(relay) => relay.run().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Reconciles for as long as it is polled.
-async fn reconcile(reconciler: Option<Reconciler>, every: Duration) {
-    match reconciler {
-        Some(reconciler) => reconciler.run(every).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -407,9 +398,11 @@ fn routes(handlers: &Handlers) -> Result<RoutesBuilder, Error> {
     let account = AccountServiceServer::from_arc(Arc::clone(&handlers.account));
     let lab = LabServiceServer::from_arc(Arc::clone(&handlers.lab));
     let report = ReportServiceServer::from_arc(Arc::clone(&handlers.report));
+    let queue = QueueServiceServer::from_arc(Arc::clone(&handlers.queue));
     routes
         .add_service(account.max_decoding_message_size(MESSAGE_MOST))
         .add_service(report.max_decoding_message_size(MESSAGE_MOST))
+        .add_service(queue.max_decoding_message_size(MESSAGE_MOST))
         .add_service(lab.max_decoding_message_size(MESSAGE_MOST))
         // Some tools (grpcui, evans) ask the first edition, others only the second.
         .add_service(reflection().build_v1alpha().map_err(failed)?)

@@ -52,6 +52,20 @@ impl Call {
         call
     }
 
+    /// The work on a message: a call that nobody waits for. It belongs to the trace of whoever sent the message, and is told by
+    /// that message's id.
+    pub(crate) fn of_message(
+        tracer: &Tracer,
+        name: impl Into<Cow<'static, str>>,
+        traceparent: Option<&str>,
+        message_id: Uuid,
+    ) -> Self {
+        let span = tracer.begin(name, SpanKind::Consumer, traceparent.and_then(TraceContext::parse));
+        let call = Self { id: value(message_id.simple().encode_lower(&mut Uuid::encode_buffer())), span };
+        call.span.set(|| [KeyValue::new(names::CALL_ID, call.id().to_owned())]);
+        call
+    }
+
     /// A part of it that is answered by itself.
     pub(crate) fn item(&self, name: &'static str) -> Self {
         Self { id: self.id.clone(), span: self.span.child(name, SpanKind::Internal) }

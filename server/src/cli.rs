@@ -10,14 +10,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     config::{self, Config, ConfigError, Effective, Environment, Origin},
-    explore, export,
+    dead_letters, explore, export,
     healthcheck::Question,
-    project, reconcile, strategy, verify,
+    project, reconcile, strategy, verify, worker,
 };
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, or stopped as asked; 1 failed at run time, or a demonstration that did not go as promised;
-2 a command line or setting that cannot be followed. `explore`, `reconcile` and `verify` have their own: see their --help.";
+2 a command line or setting that cannot be followed. `dlq`, `explore`, `reconcile` and `verify` have their own: see their --help.";
 
 /// An account service that never loses a cent under concurrency, and the instrument that proves it.
 #[derive(Debug, Parser)]
@@ -58,6 +58,10 @@ pub enum Command {
     Export(export::Arguments),
     /// Keep the reports up with the journal, as a process of its own
     Projector(project::Arguments),
+    /// Make deductions of the queue, as a process of its own
+    Worker(worker::command::Arguments),
+    /// List, show, requeue or purge deductions that the worker laid aside
+    Dlq(dead_letters::command::Arguments),
     /// Ask the server at --grpc-addr whether it serves: exit code 0 if it does, 1 if not
     Healthcheck(Question),
 }

@@ -229,6 +229,29 @@ impl Ledger {
         change: Change,
         strategy: Option<&'static Row>,
     ) -> Result<Receipt, Error> {
+        self.apply_after(None, deadline, change, strategy).await
+    }
+
+    /// Applies a change that has waited in the queue until now.
+    ///
+    /// # Errors
+    /// Those of [`Self::apply`].
+    pub async fn apply_queued(
+        self: &Arc<Self>,
+        waited: Duration,
+        change: Change,
+        strategy: Option<&'static Row>,
+    ) -> Result<Receipt, Error> {
+        self.apply_after(Some(waited), None, change, strategy).await
+    }
+
+    async fn apply_after(
+        self: &Arc<Self>,
+        waited: Option<Duration>,
+        deadline: Option<time::Instant>,
+        change: Change,
+        strategy: Option<&'static Row>,
+    ) -> Result<Receipt, Error> {
         if deadline.is_some_and(|deadline| deadline <= time::Instant::now()) {
             return Err(Error::Expired);
         }
@@ -236,7 +259,7 @@ impl Ledger {
         let caller = Caller(Arc::new(Claim::until(deadline.map(time::Instant::into_std))));
         let claim = Arc::clone(&caller.0);
         let work = self.detached(move |ledger| async move {
-            let work = ledger.run(change, row, claim);
+            let work = ledger.run(change, row, claim, waited);
             ledger.bench.mortal([change.request_id], work).await.unwrap_or_else(|| {
                 let reason = "the lab crashed the operation".to_owned();
                 Err(Error::OutcomeUnknown { reason, cause: UnknownCause::Crashed })
@@ -281,7 +304,13 @@ impl Ledger {
         let _ = self.in_flight.acquire_many(all).await;
     }
 
-    async fn run(&self, change: Change, row: &'static Row, claim: Arc<Claim>) -> Result<Receipt, Error> {
+    async fn run(
+        &self,
+        change: Change,
+        row: &'static Row,
+        claim: Arc<Claim>,
+        mut waited: Option<Duration>,
+    ) -> Result<Receipt, Error> {
         let Some(Registered { built, .. }) = self.strategies.iter().find(|strategy| strategy.row.name == row.name)
         else {
             return Err(Error::Bug(format!("strategy {} is not in the registry", row.name)));
@@ -294,6 +323,9 @@ impl Ledger {
         for attempt in 1.. {
             let (bench, claim) = (Arc::clone(&self.bench), Arc::clone(&claim));
             let operation = Operation::new(bench, change, row.name, attempt, lane.number(), claim, span.clone());
+            if let Some(waited) = waited.take() {
+                operation.record_queued(waited);
+            }
             self.attempts.fetch_add(1, Ordering::Relaxed);
             // What seldom happens is kept out of the future, which every call moves about.
             let after = |failure| Box::pin(self.after(&change, failure, attempt, until));

@@ -59,6 +59,6 @@ impl Listeners {
     }
 }
 
-async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BindError> {
+pub(crate) async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, flag, source })
 }

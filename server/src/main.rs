@@ -17,6 +17,7 @@ use zbl_server::{
     banner::banner,
     cli::{self, Command, Invocation, UsageError},
     config::{self, Config},
+    dead_letters::command as dead_letters,
     demo::{self, Afterwards, Demo},
     explore::{self, Conclusion, Exploration, Keep},
     export::{self, Exported},
@@ -28,6 +29,7 @@ use zbl_server::{
     reload::Hangup,
     shutdown::Shutdown,
     verify::{self, Verdict},
+    worker::command as worker,
 };
 
 const FAILURE: u8 = 1;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Explore(arguments) => return explore(arguments, &invocation),
         Command::Verify(arguments) => return verify(*arguments, &invocation.config),
         Command::Reconcile(arguments) => return reconcile(arguments, &invocation.config),
+        Command::Dlq(arguments) => return dead_letters(arguments.clone(), &invocation.config),
         _ => {}
     }
     match run(invocation) {
@@ -80,12 +83,16 @@ fn run(Invocation { command, config, effective }: Invocation) -> Result<(), Box<
                 Ok(())
             })
         }
+        Command::Worker(arguments) => {
+            let filter = logging::start(&config)?;
+            run_to_end(work(arguments, config, filter))
+        }
         Command::Projector(arguments) => {
             logging::start(&config)?;
             run_to_end(project(arguments, config))
         }
         // They have exit codes of their own.
-        Command::Explore(_) | Command::Reconcile(_) | Command::Verify(_) => Ok(()),
+        Command::Explore(_) | Command::Reconcile(_) | Command::Verify(_) | Command::Dlq(_) => Ok(()),
         Command::Serve => {
             let filter = logging::start(&config)?;
             run_to_end(serve(config, filter))
@@ -141,6 +148,24 @@ fn verify(arguments: verify::Arguments, config: &Config) -> ExitCode {
     verified.map_or_else(|error| complain(&*error, NO_RESULT), |()| code)
 }
 
+fn dead_letters(arguments: dead_letters::Arguments, config: &Config) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let decided = run_to_end(async {
+        logging::start(config)?;
+        match arguments.run(config.clone(), &mut io::stdout()).await? {
+            dead_letters::Conclusion::Done => {}
+            dead_letters::Conclusion::SomeLeft => code = ExitCode::from(NOT_AS_PROMISED),
+        }
+        Ok(())
+    });
+    match decided {
+        Ok(()) => code,
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) if is_usage(&*error) => complain(&*error, USAGE),
+        Err(error) => complain(&*error, FAILURE),
+    }
+}
+
 fn run_to_end(work: impl Future<Output = Result<(), Box<dyn Error>>>) -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::new()?;
     let outcome = runtime.block_on(work);
@@ -153,6 +178,22 @@ async fn project(arguments: project::Arguments, config: Config) -> Result<(), Bo
     let Shutdown { asked, .. } = Shutdown::listen()?;
     let line = |line: &str| writeln!(io::stdout(), "{line}");
     Ok(arguments.run(&config, async { _ = asked.await }, line).await?)
+}
+
+async fn work(arguments: worker::Arguments, config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
+    let hangup = Hangup::listen()?;
+    let Shutdown { asked, insisted } = Shutdown::listen()?;
+    let asked = async { _ = asked.await };
+    let worked = async {
+        // Nobody reading it is no reason not to work.
+        let line = |line: &str| drop(writeln!(io::stdout(), "{line}"));
+        arguments.bind(config).await?.run(asked, line).await
+    };
+    tokio::select! {
+        () = hangup.obey(None, filter) => Ok(()),
+        worked = worked => Ok(worked?),
+        Ok(()) = insisted => Err("told to stop a second time: deductions in hand are delivered again".into()),
+    }
 }
 
 async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
@@ -178,11 +219,17 @@ async fn serve(config: Config, filter: Filter) -> Result<(), Box<dyn Error>> {
 
 /// Whether settings are at fault that could be checked only now.
 fn is_usage(error: &(dyn Error + 'static)) -> bool {
-    let app = |error: &app::Error| matches!(error, app::Error::Tls(_));
+    let app = |error: &app::Error| matches!(error, app::Error::Tls(_) | app::Error::NoQueue);
+    let worker =
+        |error: &worker::Error| matches!(error, worker::Error::NoQueue | worker::Error::App(app::Error::Tls(_)));
+    let dead_letters =
+        |error: &dead_letters::Error| matches!(error, dead_letters::Error::NoQueue | dead_letters::Error::Unconfirmed);
     let demo = |error: &demo::Error| matches!(error, demo::Error::Tls);
     let export = |error: &export::Error| matches!(error, export::Error::Period);
     let healthcheck = |error: &healthcheck::Unhealthy| matches!(error, healthcheck::Unhealthy::Flags(_));
     error.downcast_ref().is_some_and(app)
+        || error.downcast_ref().is_some_and(worker)
+        || error.downcast_ref().is_some_and(dead_letters)
         || error.downcast_ref().is_some_and(demo)
         || error.downcast_ref().is_some_and(export)
         || error.downcast_ref().is_some_and(healthcheck)
@@ -201,7 +248,11 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
         project::Error::Output(error) => Some(error),
         _ => None,
     });
-    let io = error.downcast_ref::<io::Error>().or(demo).or(export).or(project);
+    let dead_letters = error.downcast_ref::<dead_letters::Error>().and_then(|error| match error {
+        dead_letters::Error::Io(error) => Some(error),
+        _ => None,
+    });
+    let io = error.downcast_ref::<io::Error>().or(dead_letters).or(demo).or(export).or(project);
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 

@@ -14,6 +14,7 @@ mod topology;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::link::Pause;
 pub use self::{
     consume::{Consumed, Consumer, Delivery},
     dead::{DeadLetter, Held, HeldLetter, MOST_HELD, Which},

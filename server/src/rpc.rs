@@ -10,6 +10,7 @@ mod entries;
 mod facade;
 mod follow;
 mod lab;
+mod queue;
 mod report;
 mod status;
 mod tally;
@@ -19,6 +20,7 @@ pub use self::{
     account::AccountRpc,
     facade::{refused, router as facade},
     lab::{LabRpc, OwnService, OwnWay, Premises},
+    queue::{Counter, QueueRpc},
     report::{Desk, ReportRpc},
     timeline::Watch,
 };
@@ -34,6 +36,8 @@ pub struct Handlers {
     pub account: std::sync::Arc<AccountRpc>,
     /// The lab.
     pub lab: std::sync::Arc<LabRpc>,
+    /// The queue.
+    pub queue: std::sync::Arc<QueueRpc>,
     /// Reports.
     pub report: std::sync::Arc<ReportRpc>,
     /// Who may call what.

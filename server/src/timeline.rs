@@ -29,6 +29,8 @@ use crate::{
 /// The phases of an operation, in the order they come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Waiting in the queue of DeductAsync, from when it was accepted until a worker took it.
+    Queued,
     /// Waiting for a lock of this process or of a lock server.
     LockWait,
     /// Reading balance and version.
@@ -45,6 +47,7 @@ impl Phase {
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::LockWait => "lock_wait",
             Self::Read => "read",
             Self::Compute => "compute",
@@ -71,8 +74,8 @@ pub struct Span {
     pub phase: Phase,
     /// Which attempt, from 1.
     pub attempt: u32,
-    /// When it began, since the epoch began.
-    pub start: Duration,
+    /// When it began, nanoseconds since the epoch began; below zero where it had begun before.
+    pub start_ns: i64,
     /// How long it took.
     pub duration: Duration,
     /// What the phase saw and wrote.
@@ -324,7 +327,7 @@ mod tests {
             strategy: "none",
             phase: Phase::Read,
             attempt: 1,
-            start: Duration::ZERO,
+            start_ns: 0,
             duration: Duration::ZERO,
             noted: Noted::default(),
             failure: None,

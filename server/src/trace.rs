@@ -48,6 +48,17 @@ pub(crate) fn of_change(change: &Change, strategy: &'static str) -> Option<Span>
     Some(span)
 }
 
+/// What a span says of a message of the queue, and of what is done with it.
+pub(crate) fn of_message(queue: &str, operation: &'static str, request_id: Uuid) -> [KeyValue; 5] {
+    [
+        KeyValue::new(names::MESSAGING_SYSTEM, "rabbitmq"),
+        KeyValue::new(names::MESSAGING_DESTINATION_NAME, queue.to_owned()),
+        KeyValue::new(names::MESSAGING_OPERATION_NAME, operation),
+        KeyValue::new(names::MESSAGING_OPERATION_TYPE, operation),
+        KeyValue::new(names::MESSAGING_MESSAGE_ID, request_id.to_string()),
+    ]
+}
+
 /// A phase that is over.
 pub(crate) struct PhaseOver {
     pub(crate) phase: Phase,
@@ -77,7 +88,7 @@ impl PhaseOver {
 /// The statement that a phase in the database is for; the others are none.
 const fn statement(phase: Phase) -> Option<&'static str> {
     match phase {
-        Phase::LockWait | Phase::Compute => None,
+        Phase::Queued | Phase::LockWait | Phase::Compute => None,
         Phase::Read => Some("SELECT"),
         Phase::Write => Some("UPDATE"),
         Phase::Commit => Some("COMMIT"),

@@ -9,10 +9,11 @@ use crate::{
     limit::{Fill, Limits},
     store::{PoolState, Work},
     strategy::Batches,
+    worker::Hands,
 };
 
 /// Reads everything anew.
-pub(super) fn read(ledger: &Ledger, limits: &Limits) {
+pub(super) fn read(ledger: &Ledger, limits: &Limits, hands: Option<&Hands>) {
     let bench = ledger.bench();
     gauge!("build_info", "version" => env!("CARGO_PKG_VERSION"), "store" => bench.store.name()).set(1.0);
     pool(bench.store.pool());
@@ -40,6 +41,11 @@ pub(super) fn read(ledger: &Ledger, limits: &Limits) {
     counter!("batched_changes_total").absolute(changes);
     gauge!("batch_largest_changes").set(largest as f64);
     gauge!("batch_waiting_changes").set(waiting as f64);
+
+    if let Some(hands) = hands {
+        gauge!("worker_in_hand_deductions").set(hands.in_hand() as f64);
+        gauge!("worker_held_deductions").set(hands.held() as f64);
+    }
 
     let Fill { bounds, concurrent, tokens, .. } = limits.fill();
     gauge!("limiter_calls").set(f64::from(concurrent));

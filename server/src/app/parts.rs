@@ -3,7 +3,7 @@
 use std::{iter, num::NonZeroU32, sync::Arc};
 
 use zbl_lock::Lock;
-use zbl_trace::{Program, Traces};
+use zbl_trace::{Program, Tracer, Traces};
 
 use super::Error;
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     strategy::{self, Guarantee, GuardedLock, Locks, Workbench},
     timeline::Timeline,
     trace::Database,
+    worker::{self, Worker},
 };
 
 /// The most changes in flight. Beyond it waiting would only lengthen: at 1 ms each on one hot account this is 4 s.
@@ -38,6 +39,14 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// [`Error::Strategy`], [`Error::Store`].
 pub async fn ledger(config: &Config, timeline: Arc<Timeline>, gates: Option<Arc<Gates>>) -> Result<Arc<Ledger>, Error> {
     service(config, timeline, gates).await.map(|service| service.ledger)
+}
+
+/// The same with its outbox.
+///
+/// # Errors
+/// [`Error::Strategy`], [`Error::Store`], [`Error::Queue`].
+pub async fn ledger_and_outbox(config: &Config, timeline: Arc<Timeline>) -> Result<(Arc<Ledger>, Arc<Outbox>), Error> {
+    service(config, timeline, None).await.map(|service| (service.ledger, service.outbox))
 }
 
 /// What serves accounts.
@@ -188,6 +197,26 @@ fn queue(config: &Config) -> Result<Option<Queue>, Error> {
         instance: config.instance.clone(),
     };
     Queue::open(settings).map(Some).map_err(|error| Error::Queue(error.to_string()))
+}
+
+/// What makes deductions of the outbox's queue.
+pub(super) fn worker(
+    config: &Config,
+    ledger: &Arc<Ledger>,
+    outbox: &Arc<Outbox>,
+    tracer: &Tracer,
+) -> Result<Worker, Error> {
+    let queue = outbox.queue().cloned().ok_or(Error::NoQueue)?;
+    let settings = worker::Settings {
+        queue: config.queue_name.clone(),
+        // The setting is at most 4096.
+        prefetch: u16::try_from(config.prefetch).unwrap_or(u16::MAX),
+        attempts: config.queue_attempts,
+        grace: config.shutdown_grace,
+        instance: config.instance.clone(),
+    };
+    Worker::new(Arc::clone(ledger), Arc::clone(outbox), queue, tracer.clone(), settings)
+        .map_err(|error| Error::Queue(error.to_string()))
 }
 
 const fn outbox_settings(config: &Config) -> outbox::Settings {

@@ -296,15 +296,15 @@ impl Drop for Attempt {
 /// The growing pause between attempts, drawn from half to the whole of it, so that servers which lost the same broker do
 /// not come back all at once.
 #[derive(Debug)]
-pub(super) struct Pause(Duration);
+pub(crate) struct Pause(Duration);
 
 impl Pause {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(FIRST_PAUSE)
     }
 
     /// The next one.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = self.0;
         self.0 = (pause * 2).min(LONGEST_PAUSE);
         half_to_whole(pause)

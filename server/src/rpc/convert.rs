@@ -288,6 +288,7 @@ pub(super) fn given_phase(phase: v1::Phase) -> Result<Phase, Invalid> {
 
 pub(super) const fn phase(phase: Phase) -> v1::Phase {
     match phase {
+        Phase::Queued => v1::Phase::Queued,
         Phase::LockWait => v1::Phase::LockWait,
         Phase::Read => v1::Phase::Read,
         Phase::Compute => v1::Phase::Compute,
@@ -305,7 +306,7 @@ pub(crate) fn span(span: &Span) -> v1::Span {
         strategy: span.strategy.to_owned(),
         phase: phase(span.phase).into(),
         attempt: span.attempt.try_into().unwrap_or(i32::MAX),
-        start_ns: span.start.as_nanos().try_into().unwrap_or(i64::MAX),
+        start_ns: span.start_ns,
         duration_ns: span.duration.as_nanos().try_into().unwrap_or(i64::MAX),
         seen: seen.map(state),
         written: written.map(state),

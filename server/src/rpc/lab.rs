@@ -22,8 +22,8 @@ use zbl_proto::v1::{self, lab_service_server::LabService};
 use self::schedule::Schedules;
 use super::{account::answer, convert, deadline::within, status::status};
 use crate::{
-    config::Secret, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress,
-    reconcile::Finding,
+    config::Secret, depth::Depth, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress,
+    reconcile::Finding, worker::Hands,
 };
 
 /// A stream of answers.
@@ -50,6 +50,10 @@ pub struct Premises {
     pub finding: Option<watch::Receiver<Finding>>,
     /// How far the reports are; `None` where another keeps them.
     pub progress: Option<watch::Receiver<Progress>>,
+    /// How long the queue is; `None` where there is none.
+    pub depth: Option<watch::Receiver<Depth>>,
+    /// What the worker here has in hand; `None` where there is none.
+    pub hands: Option<Hands>,
     /// Becomes true when the server is to stop; streams end then.
     pub stopping: watch::Receiver<bool>,
 }

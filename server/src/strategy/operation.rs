@@ -208,17 +208,35 @@ impl Operation {
         self.span(phase, start..end, noted, None);
     }
 
+    /// Records that it had waited in the queue for so long when it was taken up, just now.
+    pub(crate) fn record_queued(&self, waited: Duration) {
+        let start_ns = nanos(self.bench.timeline.now()).saturating_sub(nanos(waited));
+        self.record_span(Phase::Queued, start_ns, waited, Noted::default(), None);
+    }
+
     fn span(&self, phase: Phase, time: Range<Duration>, noted: Noted, failure: Option<&'static str>) {
         if phase == Phase::LockWait {
             let waited = time.end.saturating_sub(time.start).as_secs_f64();
             histogram!("lock_wait_duration_seconds", "strategy" => self.strategy).record(waited);
         }
-        let timeline = &self.bench.timeline;
         if let Some(traced) = &self.traced {
+            let timeline = &self.bench.timeline;
             let time = timeline.instant(time.start)..timeline.instant(time.end);
             PhaseOver { phase, attempt: self.attempt, time, noted, failure }.record(traced, &self.bench.database);
         }
-        timeline.record(Event::Span(Span {
+        let duration = time.end.saturating_sub(time.start);
+        self.record_span(phase, nanos(time.start), duration, noted, failure);
+    }
+
+    fn record_span(
+        &self,
+        phase: Phase,
+        start_ns: i64,
+        duration: Duration,
+        noted: Noted,
+        failure: Option<&'static str>,
+    ) {
+        self.bench.timeline.record(Event::Span(Span {
             trace_id: self.traced.as_ref().map(|traced| traced.context().trace_id()),
             user_id: self.change.user_id,
             request_id: self.change.request_id,
@@ -226,8 +244,8 @@ impl Operation {
             strategy: self.strategy,
             phase,
             attempt: self.attempt,
-            start: time.start,
-            duration: time.end.saturating_sub(time.start),
+            start_ns,
+            duration,
             noted,
             failure,
         }));
@@ -421,4 +439,9 @@ impl Operation {
         }
         Ok(self.receipt(state, version_before))
     }
+}
+
+/// As the timeline counts: centuries fit.
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

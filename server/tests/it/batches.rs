@@ -64,10 +64,10 @@ async fn in_one_batch(bench: &Bench, changes: &[Change]) -> Vec<Call> {
     calls
 }
 
-/// When the commit that a request was part of began.
-fn commit_of(bench: &Bench, change: &Change) -> Duration {
+/// When the commit that a request was part of began, nanoseconds.
+fn commit_of(bench: &Bench, change: &Change) -> i64 {
     let spans = bench.spans(change.request_id);
-    spans.iter().find(|span| span.phase == Phase::Commit).unwrap_or_else(|| panic!("{spans:?}")).start
+    spans.iter().find(|span| span.phase == Phase::Commit).unwrap_or_else(|| panic!("{spans:?}")).start_ns
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ mod idempotency;
 mod lab;
 mod leases;
 mod metrics;
+mod outbox;
 mod projector;
 mod rebuild;
 mod reconcile;

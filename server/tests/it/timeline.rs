@@ -226,7 +226,7 @@ fn recorded(served: &Served) {
         strategy: "none",
         phase: timeline::Phase::Read,
         attempt: 1,
-        start: Duration::ZERO,
+        start_ns: 0,
         duration: Duration::ZERO,
         noted: Noted::default(),
         failure: None,

@@ -61,7 +61,7 @@ struct ShownSpan {
     strategy: &'static str,
     phase: &'static str,
     attempt: u32,
-    start_ns: u64,
+    start_ns: i64,
     duration_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen: Option<ShownState>,
@@ -127,7 +127,7 @@ fn shown_span(span: &Span) -> ShownSpan {
         strategy: span.strategy,
         phase: span.phase.name(),
         attempt: span.attempt,
-        start_ns: nanos(span.start),
+        start_ns: span.start_ns,
         duration_ns: nanos(span.duration),
         seen: span.noted.seen.map(shown_state),
         written: span.noted.written.map(shown_state),

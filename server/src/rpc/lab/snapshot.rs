@@ -8,18 +8,21 @@ use crate::{
     account::Money,
     breaker::{self, Breaker, Position},
     cache,
+    depth::Depth,
     ledger::Done,
     limit::{Fill, Refusals},
     projector::Progress,
+    queue::Depths,
     reconcile::Finding,
     store::Work,
     strategy::Batches,
+    worker::Hands,
 };
 
 impl Lab {
     /// What the server is doing now.
     pub(super) fn snapshot(&self) -> v1::ServerStatus {
-        let Premises { ledger, instance, started, limits, finding, progress, .. } = &self.premises;
+        let Premises { ledger, instance, started, limits, finding, progress, depth, hands, .. } = &self.premises;
         let bench = ledger.bench();
         v1::ServerStatus {
             instance: instance.clone(),
@@ -40,7 +43,7 @@ impl Lab {
             limits: Some(limit_status(limits.fill())),
             reconciliation: finding.as_ref().map(|finding| reconciliation(*finding.borrow())),
             projection: progress.as_ref().and_then(|progress| projection(&progress.borrow())),
-            queue: None,
+            queue: depth.as_ref().and_then(|depth| queue(*depth.borrow(), hands.as_ref())),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
@@ -143,6 +146,20 @@ fn limit_status(fill: Fill) -> v1::LimitStatus {
 fn reconciliation(Finding { loss, accounts, rounds }: Finding) -> v1::ReconciliationStatus {
     let loss = Money::from_minor(i64::try_from(loss).unwrap_or(i64::MAX));
     v1::ReconciliationStatus { loss: loss.to_string(), accounts: signed(accounts), rounds: signed(rounds) }
+}
+
+/// Nothing before RabbitMQ was asked for the first time.
+fn queue(Depth { connected, depths, oldest }: Depth, hands: Option<&Hands>) -> Option<v1::QueueStatus> {
+    let Depths { ready, retrying, dead } = depths?;
+    Some(v1::QueueStatus {
+        connected,
+        ready: signed(ready),
+        retrying: signed(retrying),
+        dead: signed(dead),
+        oldest: oldest.try_into().ok(),
+        working: hands.is_some(),
+        in_hand: hands.map_or(0, |hands| hands.in_hand().try_into().unwrap_or(i64::MAX)),
+    })
 }
 
 fn projection(progress: &Progress) -> Option<v1::ProjectionStatus> {
