@@ -15,9 +15,11 @@ use crate::{
     },
 };
 
-/// What is offered to measure what the worker makes; and in the burst.
-const MEASURED: (u64, u64) = (8, 25);
-const BURST: (u64, u64) = (64, 40);
+/// Callers, and what each asks for: one at rest; many, to measure what the worker makes; and as many again for so long that
+/// a queue builds up, which the latency of acceptance should not show.
+const REST: (u64, u64) = (1, 50);
+const MEASURED: (u64, u64) = (128, 4);
+const BURST: (u64, u64) = (128, 20);
 /// A queue that is smaller than the burst.
 const LIMIT: u64 = 500;
 
@@ -45,7 +47,7 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks, database: &MariaDb, broker
 
 /// Measures at rest, at capacity and in a burst.
 fn shave(stage: &Stage, server: &Server<'_>) -> Result<String, Failure> {
-    let at_rest = offer(stage, server, "rest", (1, 100), &[])?.finish()?.expect(0, "CLEAN")?.result;
+    let at_rest = offer(stage, server, "rest", REST, &[])?.finish()?.expect(0, "CLEAN")?.result;
     let measured = offer(stage, server, "capacity", MEASURED, &[])?.finish()?.expect(0, "CLEAN")?.result;
     let burst = offer(stage, server, "burst", BURST, &[])?.finish()?.expect(0, "CLEAN")?.result;
     ensure_clean(&burst)?;
@@ -55,15 +57,20 @@ fn shave(stage: &Stage, server: &Server<'_>) -> Result<String, Failure> {
     })?;
     let [capacity, rate] = [&measured["throughput_per_s"], &burst["queued"]["accepted_per_s"]]
         .map(|rate| rate.as_f64().unwrap_or_default());
-    let p99 = |result: &Value| result["latency_us"]["p99"].as_f64().unwrap_or_default() / 1_000.0;
+    let latency = |result: &Value| {
+        let [p50, p99] = ["p50", "p99"].map(|which| result["latency_us"][which].as_f64().unwrap_or_default() / 1_000.0);
+        format!("p50 {p50:.1} p99 {p99:.1} ms")
+    };
     Ok(format!(
-        "(capacity {capacity:.0}/s; {offered} accepted at {rate:.0}/s, {:.1} times that, the last made {} ms later; acceptance p99 \
-         {:.1} ms at rest with 1 caller, {:.1} ms in the burst with {})",
+        "(capacity {capacity:.0}/s; {offered} accepted at {rate:.0}/s, {:.1} times that, the last made {} ms later; acceptance: \
+         {} by {} caller at rest, {} by {} and a short queue, {} in the burst)",
         rate / capacity,
         burst["queued"]["drain_ms"],
-        p99(&at_rest),
-        p99(&burst),
-        BURST.0
+        latency(&at_rest),
+        REST.0,
+        latency(&measured),
+        MEASURED.0,
+        latency(&burst),
     ))
 }
 
