@@ -78,8 +78,8 @@ impl Ledger {
     /// nor promised yet never will be.
     ///
     /// # Errors
-    /// [`crate::account::Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the database's; nothing was
-    /// changed.
+    /// [`crate::account::Refusal::AccountNotFound`], [`Error::Contended`] while a call is about to promise it, or the
+    /// database's; nothing was changed.
     pub async fn fate(self: &Arc<Self>, user_id: i64, request_id: Uuid, resolve: Resolve) -> Result<Fate, Error> {
         let key = Key { user_id, request_id };
         if resolve == Resolve::Finally {
@@ -109,7 +109,7 @@ impl Ledger {
         let store = &self.bench.store;
         match self.reading(|| store.find(key.user_id, key.request_id)).await? {
             Some(entry) if entry.kind != EntryKind::Void => Ok(Fate::Journaled(entry)),
-            entry => Ok(fate_of(entry, self.reading(|| store.outgoing(key)).await?)),
+            entry => Ok(fate_of(entry.as_ref(), self.reading(|| store.outgoing(key)).await?)),
         }
     }
 
@@ -227,7 +227,7 @@ impl Looked {
 }
 
 /// What became of a deduction of which the journal has nothing, or a VOID, and the table perhaps a row.
-fn fate_of(void: Option<Entry>, row: Option<Outgoing>) -> Fate {
+fn fate_of(void: Option<&Entry>, row: Option<Outgoing>) -> Fate {
     let is_barred = void.is_some();
     let nothing = if is_barred { Fate::Voided } else { Fate::NotFound };
     let Some(Outgoing { standing, reason, detail, created_at: accepted_at, .. }) = row else { return nothing };

@@ -29,8 +29,8 @@ const TURN_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks.
 const TURN_POLL: Duration = Duration::from_millis(20);
 
-/// How long calls are refused at once after the broker has said that the queue is full: it spares the database two writes for each of
-/// them, and is short beside the time in which a full queue drains.
+/// How long calls are refused at once after the broker has said that the queue is full: it spares the database two writes for each
+/// of them, and is short beside the time in which a full queue drains.
 const FULL_FOR: Duration = Duration::from_millis(100);
 
 /// What accepting came to.
@@ -141,7 +141,11 @@ impl Outbox {
                 return Err(self.withdrawn(key, sender, self.full()).await);
             }
             Published::NotSent(reason) => return Err(self.withdrawn(key, sender, broker_down(reason)).await),
-            Published::Unknown(reason) => return Err(unknown(&format!("RabbitMQ did not confirm it: {reason}"))),
+            Published::Unknown(reason) => {
+                // The relay need not wait for the claim to run out, nor whoever asks. Where this fails they do.
+                let _ = self.table.give_up(key, sender).await;
+                return Err(unknown(&format!("RabbitMQ did not confirm it: {reason}")));
+            }
         }
         self.pass_gate(key, Point::Published).await;
         // Until that is noted the answer would be ahead of what GetDeduction says.

@@ -1,9 +1,9 @@
-//! The relay: it keeps the promises of rows that nobody is sending, because the call that wrote them was cut off, or because another
-//! program wrote them. And it sweeps: rows whose deductions are journaled, which a worker had no time to remove.
+//! The relay: it keeps the promises of rows that nobody is sending, because the call that wrote them was cut off, or because
+//! another program wrote them. And it sweeps: rows whose deductions are journaled, which a worker had no time to remove.
 //!
-//! Every server that has a queue runs one. They do not fight: a row is claimed by a guarded write before it is sent, for a while, and
-//! a claim whose holder has died runs out. A message may be sent twice, which is what request ids are for. It refuses to hurry: after
-//! a failure it waits, longer each time.
+//! Every server that has a queue runs one. They do not fight: a row is claimed by a guarded write before it is sent, for a while,
+//! and a claim whose holder has died runs out. A message may be sent twice, which is what request ids are for. It refuses to hurry:
+//! after a failure it waits, longer each time.
 
 use std::{
     sync::{

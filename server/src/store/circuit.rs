@@ -4,6 +4,8 @@
 //! refused, lost, or without an answer. Contention, duplicate keys and refusals are answers. A pool without a free
 //! connection, and a caller who went away, say nothing about the database.
 
+mod outbox;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -11,18 +13,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use async_trait::async_trait;
-use chrono::{NaiveDate, NaiveDateTime};
+use chrono::NaiveDate;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{
     AccountWrite, BlindWrite, Error, FencedRead, Filter, IfLocked, Isolation, LockWaits, Matched, PoolState, Result,
     RowLock, Selection, Store, Transaction, Work,
-    outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept},
+    outbox::{Ending, Key, Outgoing},
     reports::{Ranking, Reports, Standing},
 };
 use crate::{
@@ -99,45 +101,6 @@ impl Reports for Circuit<dyn Reports> {
 
     async fn rebuild(&self) -> Result<i64> {
         self.asked(|reports| async move { reports.rebuild().await }).await
-    }
-}
-
-#[async_trait]
-impl OutboxTable for Circuit<dyn OutboxTable> {
-    async fn record(&self, rows: Vec<NewOutgoing>, claim: Duration) -> Result<Vec<Recorded>> {
-        self.asked(move |table| async move { table.record(rows, claim).await }).await
-    }
-
-    async fn mark_sent(&self, keys: Vec<Key>) -> Result<()> {
-        self.asked(|table| async move { table.mark_sent(keys).await }).await
-    }
-
-    async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
-        self.asked(move |table| async move { table.withdraw(key, sender).await }).await
-    }
-
-    async fn claim(&self, sender: Uuid, claim: Duration, limit: i64) -> Result<Vec<Outgoing>> {
-        self.asked(move |table| async move { table.claim(sender, claim, limit).await }).await
-    }
-
-    async fn end(&self, ending: Ending) -> Result<()> {
-        self.asked(|table| async move { table.end(ending).await }).await
-    }
-
-    async fn requeue(&self, key: Key, sender: Uuid, claim: Duration) -> Result<Matched> {
-        self.asked(move |table| async move { table.requeue(key, sender, claim).await }).await
-    }
-
-    async fn remove(&self, keys: Vec<Key>) -> Result<()> {
-        self.asked(|table| async move { table.remove(keys).await }).await
-    }
-
-    async fn sweep(&self, after: Option<(NaiveDateTime, Key)>, age: Duration, limit: i64) -> Result<Swept> {
-        self.asked(move |table| async move { table.sweep(after, age, limit).await }).await
-    }
-
-    async fn backlog(&self) -> Result<Backlog> {
-        self.asked(|table| async move { table.backlog().await }).await
     }
 }
 

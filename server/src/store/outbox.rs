@@ -183,6 +183,12 @@ pub trait OutboxTable: Send + Sync + 'static {
     /// Any [`super::Error`] but `Duplicate`; it may have been done.
     async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched>;
 
+    /// Ends the claim of `sender`: from here on it is a promise, and the relay's.
+    ///
+    /// # Errors
+    /// Any [`super::Error`] but `Duplicate`; it may have been done, and will be when the claim runs out.
+    async fn give_up(&self, key: Key, sender: Uuid) -> Result<()>;
+
     /// Claims for `sender` at most `limit` of those that are recorded and nobody's, oldest first.
     ///
     /// # Errors

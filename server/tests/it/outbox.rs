@@ -1,5 +1,5 @@
-//! Deductions on their way to the queue: what is promised, when, and that it is kept. `table` asks the databases, `crashes` the whole
-//! way with a broker, `answers` what callers are told.
+//! Deductions on their way to the queue: what is promised, when, and that it is kept. `table` asks the databases, `crashes` the
+//! whole way with a broker, `answers` what callers are told.
 
 mod answers;
 mod crashes;
@@ -20,7 +20,7 @@ use zbl_server::{
     store::outbox::{Key, OutboxTable},
 };
 
-use crate::app::{Bench, Database, config, deduction, until};
+use crate::app::{Bench, Database, PATIENCE, config, deduction, until};
 
 /// So long that it does not run out in a test.
 const LONG: Duration = Duration::from_secs(600);
@@ -105,14 +105,19 @@ impl Scene {
         self.ledger().fate(change.user_id, change.request_id, Resolve::Look).await.unwrap()
     }
 
-    /// Makes what is in the queue as a worker does, and says what messages there were. None may be in anybody else's hands.
-    async fn work(&self) -> Vec<Message> {
+    /// Makes what is in the queue as a worker does: so many messages, and no more.
+    async fn work(&self, expected: usize) -> Vec<Message> {
         let mut consumer = self.queue().consume(100).unwrap();
         let mut made = Vec::new();
-        while self.queue().depths().await.unwrap().ready > 0 || made.is_empty() {
-            made.extend(self.work_one(&mut consumer).await);
-        }
+        let working = async {
+            while made.len() < expected {
+                made.extend(self.work_one(&mut consumer).await);
+            }
+        };
+        tokio::time::timeout(PATIENCE, working).await.expect("there are not as many");
+        // What it was given beyond that goes back.
         consumer.stop().await;
+        self.ready(0).await;
         made
     }
 

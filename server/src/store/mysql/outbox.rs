@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use uuid::Uuid;
 
 use super::{MysqlStore, transaction::MysqlTransaction};
@@ -11,6 +12,7 @@ use crate::{
     account::Entry,
     store::{
         Error, Isolation, Matched, Result, Transaction,
+        meter::LockedSince,
         outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept, text},
         reports::text::Dialect,
         statements,
@@ -33,11 +35,23 @@ impl MysqlStore {
         self.found(DIALECT.outgoing(keys)).await?.into_iter().map(text::outgoing).collect()
     }
 
-    /// One statement in a transaction of its own.
+    /// One statement, which is a transaction.
+    async fn done(&self, statement: &str) -> Result<()> {
+        let mut lease = self.pool.lease(None).await?;
+        let done = self.wire.answered(lease.connection()?.batch_execute(statement)).await;
+        self.ended(lease, done)?;
+        self.wire.meter.committed(&LockedSince::default());
+        Ok(())
+    }
+
+    /// The same, and whether it found a row.
     async fn changed(&self, statement: &str) -> Result<Matched> {
-        let mut transaction = self.outbox_transaction();
-        let rows = transaction.change(statement).await?;
-        Transaction::commit(Box::new(transaction)).await.map(|()| Matched::from_rows(rows))
+        let mut lease = self.pool.lease(None).await?;
+        let change = diesel::sql_query(statement).execute(lease.connection()?);
+        let rows = self.wire.answered_unprepared(change).await;
+        let matched = self.ended(lease, rows).map(Matched::from_rows)?;
+        self.wire.meter.committed(&LockedSince::default());
+        Ok(matched)
     }
 
     /// Inserts rows, and finds those among them that are journaled: they are taken out again.
@@ -105,12 +119,17 @@ impl OutboxTable for MysqlStore {
     async fn mark_sent(&self, mut keys: Vec<Key>) -> Result<()> {
         keys.sort_unstable();
         // X on each row.
-        self.changed(&DIALECT.mark_sent(&keys)).await.map(drop)
+        self.done(&DIALECT.mark_sent(&keys)).await
     }
 
     async fn withdraw(&self, key: Key, sender: Uuid) -> Result<Matched> {
         // X.
         self.changed(&DIALECT.withdraw(key, sender)).await
+    }
+
+    async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {
+        // X.
+        self.done(&DIALECT.give_up(key, sender)).await
     }
 
     async fn claim(&self, sender: Uuid, claim: Duration, limit: i64) -> Result<Vec<Outgoing>> {
@@ -121,13 +140,13 @@ impl OutboxTable for MysqlStore {
         }
         keys.sort_unstable();
         // X on each row; of two relays that found the same one, the second finds it claimed.
-        self.changed(&DIALECT.claim(&keys, sender, claim)).await?;
+        self.done(&DIALECT.claim(&keys, sender, claim)).await?;
         self.found(DIALECT.claimed(&keys, sender)).await?.into_iter().map(text::outgoing).collect()
     }
 
     async fn end(&self, ending: Ending) -> Result<()> {
         // X.
-        self.changed(&DIALECT.end(&ending)).await.map(drop)
+        self.done(&DIALECT.end(&ending)).await
     }
 
     async fn requeue(&self, key: Key, sender: Uuid, claim: Duration) -> Result<Matched> {
@@ -138,7 +157,7 @@ impl OutboxTable for MysqlStore {
     async fn remove(&self, mut keys: Vec<Key>) -> Result<()> {
         keys.sort_unstable();
         // X on each row.
-        self.changed(&DIALECT.remove(&keys)).await.map(drop)
+        self.done(&DIALECT.remove(&keys)).await
     }
 
     async fn sweep(&self, after: Option<(NaiveDateTime, Key)>, age: Duration, limit: i64) -> Result<Swept> {

@@ -186,6 +186,14 @@ impl Dialect {
         )
     }
 
+    pub(in crate::store) fn give_up(self, key: Key, sender: Uuid) -> String {
+        let (now, among, sender) = (self.now(), among(&[key]), hex(&sender));
+        format!(
+            "UPDATE deduction_outbox SET sender = NULL, claimed_until = NULL, updated_at = {now} \
+             WHERE {among} AND state = 'RECORDED' AND sender = {sender}"
+        )
+    }
+
     /// The oldest rows that can be claimed, without a lock.
     pub(in crate::store) fn claimable(self, limit: i64) -> SqlLiteral<KeyColumns> {
         let now = self.now();

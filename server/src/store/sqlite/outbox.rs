@@ -87,6 +87,10 @@ impl OutboxTable for SqliteStore {
         self.changed(DIALECT.withdraw(key, sender)).await
     }
 
+    async fn give_up(&self, key: Key, sender: Uuid) -> Result<()> {
+        self.changed(DIALECT.give_up(key, sender)).await.map(drop)
+    }
+
     async fn claim(&self, sender: Uuid, claim: Duration, limit: i64) -> Result<Vec<Outgoing>> {
         // Readers look first: whoever has nothing to claim takes no writer from anybody.
         let found: Vec<KeyRow> = self.reading(move |c| DIALECT.claimable(limit).load(c)).await?;

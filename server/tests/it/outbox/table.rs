@@ -72,6 +72,23 @@ async fn a_batch_says_of_each_what_it_was_and_records_the_rest() {
     }
 }
 
+/// As large as they get, each row of another account: one statement says of all what they were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_the_largest_size_is_one_statement() {
+    for database in Database::each() {
+        let scene = scene(&database).await;
+        let changes: Vec<Change> = (1..=500).map(deduction).collect();
+        let record = || scene.table.record(changes.iter().map(|change| row(*change, Uuid::new_v4())).collect(), LONG);
+        assert!(record().await.unwrap().iter().all(|recorded| *recorded == Recorded::New));
+        assert!(record().await.unwrap().iter().all(|recorded| matches!(recorded, Recorded::There(_))));
+        let keys: Vec<Key> = changes.iter().map(|change| key(*change)).collect();
+        scene.table.mark_sent(keys.clone()).await.unwrap();
+        assert_eq!(scene.outbox.backlog().await.unwrap().sent, 500);
+        scene.table.remove(keys).await.unwrap();
+        assert_eq!(scene.rows(&database), 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_is_withdrawn_by_its_sender_alone_and_only_while_nothing_is_promised() {
     for database in Database::each() {
