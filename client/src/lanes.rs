@@ -8,7 +8,7 @@ use anstyle::Style;
 use zbl_proto::v1::{Contender, Phase, Race, Span, State};
 
 use self::axis::{Axis, Extent};
-use crate::paint::{FAINT, PLAIN, Paint, RACE, letter, name, short, style};
+use crate::paint::{FAINT, PLAIN, Paint, RACE, begin_ns, letter, name, rough, short, style};
 
 /// The most victims drawn, newest first: a stale write can cut off a hundred, and four already tell the story.
 const VICTIMS_DRAWN: usize = 4;
@@ -109,7 +109,7 @@ fn lettered<'a>(
     let of = |contender: &Contender| {
         let mut own: Vec<_> =
             spans.iter().filter(|span| span.user_id == user_id && span.request_id == contender.request_id).collect();
-        own.sort_by_key(|span| span.start_ns);
+        own.sort_by_key(|span| begin_ns(span));
         own
     };
     ('A'..)
@@ -133,7 +133,7 @@ fn layout(operations: &[Operation<'_>], race: &Race, width: usize) -> (Axis, Det
     let extents = |detail, window: Option<Extent>| -> Vec<Extent> {
         let spans = operations.iter().flat_map(|operation| &operation.spans);
         let extent = |span: &&Span| Extent {
-            start_ns: span.start_ns,
+            start_ns: begin_ns(span),
             end_ns: end_ns(span),
             columns: label(span, detail).chars().count() + FRAME,
         };
@@ -170,6 +170,7 @@ pub(crate) fn label(span: &Span, detail: Detail) -> String {
     let failed = if span.failed { " failed" } else { "" };
     match (detail, state) {
         (Detail::Letters, _) => letter(phase).to_string(),
+        (_, None) if phase == Phase::Queued => format!("{} {}", name(phase), rough(span.duration_ns)),
         (Detail::Values, Some(state)) => format!("{} {}{failed}", name(phase), at(state)),
         (Detail::Versions, Some(state)) => format!("{}@v{}{failed}", name(phase), state.version),
         (_, None) => format!("{}{failed}", name(phase)),
@@ -187,13 +188,13 @@ impl Operation<'_> {
         let emphasis = if self.role == Role::Victim { RACE } else { PLAIN };
         row.put(0, &format!("{} {}", self.letter, short(&self.contender.request_id)), emphasis);
         if let (Some(first), Some(last)) = (self.spans.first(), self.spans.last()) {
-            let (from, to) = (axis.column(first.start_ns), axis.column(end_ns(last)));
+            let (from, to) = (axis.column(begin_ns(first)), axis.column(end_ns(last)));
             row.put(MARGIN + from, &"─".repeat(to.saturating_sub(from + 1)), FAINT);
         } else {
             row.put(MARGIN, "(not retained)", FAINT);
         }
         for span in &self.spans {
-            let (from, to) = (axis.column(span.start_ns), axis.column(end_ns(span)));
+            let (from, to) = (axis.column(begin_ns(span)), axis.column(end_ns(span)));
             let inner = to.saturating_sub(from + FRAME).min(WIDEST);
             row.put(MARGIN + from, &format!("[{:^inner$}]", label(span, detail)), style(span.phase()));
         }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write as _};
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use anstyle::{AnsiColor, Style};
-use zbl_proto::v1::Phase;
+use zbl_proto::v1::{Phase, Span};
 
 /// Whether text carries colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,25 @@ pub(crate) fn name(phase: Phase) -> &'static str {
         Phase::Compute => "compute",
         Phase::Write => "write",
         Phase::Commit => "commit",
+    }
+}
+
+/// How much of a wait in the queue is drawn, nanoseconds: as much as a phase takes. It may have lasted for minutes, beside which
+/// nothing else would be seen; the label says for how long.
+const QUEUED_DRAWN_NS: i64 = 1_000_000;
+
+/// When a span begins, as it is drawn.
+pub(crate) fn begin_ns(span: &Span) -> i64 {
+    let hidden_ns = if span.phase() == Phase::Queued { (span.duration_ns - QUEUED_DRAWN_NS).max(0) } else { 0 };
+    span.start_ns.saturating_add(hidden_ns)
+}
+
+/// A time as a person says it: `3.2 s`.
+pub(crate) fn rough(ns: i64) -> String {
+    match ns as f64 / 1e9 {
+        s if s >= 60.0 => format!("{:.1} min", s / 60.0),
+        s if s >= 1.0 => format!("{s:.1} s"),
+        s => format!("{:.1} ms", s * 1e3),
     }
 }
 

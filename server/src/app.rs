@@ -27,7 +27,7 @@ use zbl_proto::v1::{
 use zbl_trace::Traces;
 
 use self::{
-    background::{Background, look, project, reconcile, relay, work as make_deductions},
+    background::{Background, look, overdue, project, reconcile, relay, work as make_deductions},
     parts::{ReadSide, Service},
     probes::{Readiness, gauges},
 };
@@ -137,6 +137,9 @@ impl App {
     /// # Errors
     /// [`Error`], before anything is served.
     pub async fn with_gates(config: Config, gates: Option<Arc<Gates>>) -> Result<Self, Error> {
+        if config.worker && config.amqp_url.is_none() {
+            return Err(Error::NoQueue);
+        }
         // First, because files are quicker looked at than a database.
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         // Before anything that counts.
@@ -196,7 +199,7 @@ impl App {
         let (http, _) = self.port("http", listeners.http, Protocols::Http, &stopping);
         let reconciler = self.reconciler();
         let projector = self.projector();
-        let worker = if self.config.worker { Some(self.worker()?) } else { None };
+        let worker = self.config.worker.then(|| self.worker()).transpose()?;
         let gauge = depth::Gauge::of(&self.outbox);
         let hands = worker.as_ref().map(Worker::hands);
         let background = Background {
@@ -233,14 +236,10 @@ impl App {
                 health.clear_service_status(service).await;
             }
         });
-        let (grace, mut asked) = (self.config.shutdown_grace, stopping);
-        let overdue = async move {
-            stopped(&mut asked).await;
-            tokio::time::sleep(grace).await;
-        };
+        let grace = self.config.shutdown_grace;
         let served = tokio::select! {
             served = async {
-                tokio::try_join!(grpc, http, async { Ok(work.await) })?;
+                tokio::try_join!(grpc, http, work)?;
                 // Changes whose callers have gone still run to their end.
                 self.ledger.drained().await;
                 self.ledger.cache().pay_debts().await;
@@ -251,7 +250,7 @@ impl App {
             () = project(projector, self.config.project_every) => Ok(()),
             () = look(gauge) => Ok(()),
             () = relay(Relay::of(&self.outbox, outbox::Patience::default())) => Ok(()),
-            () = overdue => {
+            () = overdue(stopping, grace) => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
             }

@@ -86,6 +86,12 @@ impl Queue {
         Ok(Self(Arc::new(Inner { settings, topology, link, publisher })))
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.settings.name
+    }
+
     /// Whether messages can be published now.
     #[must_use]
     pub fn state(&self) -> LinkState {

@@ -59,6 +59,15 @@ pub(crate) fn of_message(queue: &str, operation: &'static str, request_id: Uuid)
     ]
 }
 
+/// Records, within the present call's span, that a message was sent since `began`, and confirmed.
+pub(crate) fn sent(queue: &str, request_id: Option<Uuid>, began: Instant) {
+    let (Some(call), Some(request_id)) = (Call::current(), request_id) else { return };
+    call.span().record(|| {
+        let attributes = of_message(queue, "send", request_id).into();
+        Part { name: "send", kind: SpanKind::Producer, time: began..Instant::now(), attributes, error: None }
+    });
+}
+
 /// A phase that is over.
 pub(crate) struct PhaseOver {
     pub(crate) phase: Phase,

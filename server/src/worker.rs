@@ -35,8 +35,6 @@ pub const DELIVERIES_MOST: u32 = 50;
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The queue's name, for traces.
-    pub queue: String,
     /// How many deductions are in hand at a time.
     pub prefetch: u16,
     /// How often each is tried before it is laid aside.
@@ -50,6 +48,7 @@ pub struct Settings {
 /// A worker, not yet at work.
 pub struct Worker {
     settings: Settings,
+    queue_name: String,
     consumer: Consumer,
     desk: Arc<Desk>,
 }
@@ -84,9 +83,9 @@ impl Worker {
         tracer: Tracer,
         settings: Settings,
     ) -> Result<Self, Outage> {
-        let consumer = queue.consume(settings.prefetch)?;
+        let (consumer, queue_name) = (queue.consume(settings.prefetch)?, queue.name().to_owned());
         let desk = Arc::new(Desk::new(ledger, outbox, queue, tracer, settings.clone()));
-        Ok(Self { settings, consumer, desk })
+        Ok(Self { settings, queue_name, consumer, desk })
     }
 
     /// What can be seen of it.
@@ -97,6 +96,10 @@ impl Worker {
 
     /// Works until it is told to stop. What is in hand then has the time of grace to end; the rest goes back to the queue.
     pub async fn run(mut self, stopping: watch::Receiver<bool>) {
+        // Told as none from the start: of a counter that appears with its first count nobody sees that it has grown.
+        for counter in ["worker_deliveries_total", "worker_redeliveries_total", "worker_retries_total"] {
+            metrics::counter!(counter).increment(0);
+        }
         let desk = Arc::clone(&self.desk);
         let look = desk.look();
         pin!(look);
@@ -110,7 +113,7 @@ impl Worker {
                 Some(ended) = tasks.join_next() => note(ended),
                 // A lost connection does not take away what is in hand, and a new one brings it again: the bound is kept here.
                 consumed = self.consumer.next(), if tasks.len() < usize::from(self.settings.prefetch) => match consumed {
-                    Consumed::Connected => tracing::info!(queue = %self.settings.queue, "taking deductions of the queue"),
+                    Consumed::Connected => tracing::info!(queue = %self.queue_name, "taking deductions of the queue"),
                     Consumed::Lost { reason } => tracing::warn!("no deductions are taken of the queue for now: {reason}"),
                     Consumed::Delivery(delivery) => {
                         let (desk, stopping) = (Arc::clone(&self.desk), stopping.clone());

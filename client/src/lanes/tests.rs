@@ -203,3 +203,19 @@ fn extremes_do_not_panic() {
     let last = |span: Span| Span { start_ns: i64::MAX, ..span };
     assert!(picture(&spans.into_iter().map(last).collect::<Vec<_>>(), &race, 80, Paint::Plain).contains("LOST"));
 }
+
+/// A wait of ten minutes is as wide as its label, and leaves the phases of milliseconds what they had.
+#[test]
+fn a_long_wait_in_the_queue_squeezes_nothing() {
+    let (mut spans, race) = one_lost_update();
+    let columns = |text: &str, what: &str| text.lines().filter_map(|line| line.find(what)).collect::<Vec<_>>();
+    let before = picture(&spans, &race, 140, Paint::Plain);
+    spans.push(span(B, Phase::Queued, -600_000_000, 200));
+    let after = picture(&spans, &race, 140, Paint::Plain);
+    assert!(after.contains("[queued 10.0 min"), "{after}");
+    let room = |text: &str| {
+        let (reads, commits) = (columns(text, "[read"), columns(text, "commit"));
+        commits.iter().max().unwrap() - reads.iter().min().unwrap()
+    };
+    assert!(room(&after) * 2 > room(&before), "{before}\n{after}");
+}

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use zbl_proto::v1::{Phase, Span};
 
+use crate::paint::begin_ns;
+
 /// The lanes a line has columns for: more would push the words off a usual terminal.
 pub(super) const COLUMNS: usize = 12;
 
@@ -40,7 +42,7 @@ impl Board {
             self.busy_until_ns.clear();
         }
         let lanes = self.busy_until_ns.entry(key).or_insert([i64::MIN; COLUMNS]);
-        let mut cells = lanes.map(|until| if until > span.start_ns { Cell::Busy } else { Cell::Idle });
+        let mut cells = lanes.map(|until| if until > begin_ns(span) { Cell::Busy } else { Cell::Idle });
         let phase = span.phase();
         let lane = usize::try_from(span.lane).unwrap_or(0).saturating_sub(1);
         match (cells.get_mut(lane), lanes.get_mut(lane)) {

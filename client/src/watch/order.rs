@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use zbl_proto::v1::{Race, Span};
 
 use super::clocks::Shift;
+use crate::paint::begin_ns;
 
 /// How far the newest end must be ahead of an event's beginning before it is let go: longer than any phase but a
 /// wait, shorter than a reader notices.
@@ -36,7 +37,7 @@ impl Order {
         let begin_ns = match &happening {
             Happening::Span(span) => {
                 self.newest_end_ns = self.newest_end_ns.max(span.start_ns.saturating_add(span.duration_ns));
-                span.start_ns
+                begin_ns(span)
             }
             Happening::Race(_) => self.newest_end_ns,
         };

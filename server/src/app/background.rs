@@ -2,8 +2,9 @@
 
 use std::{future::pending, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
+use super::{Error, stopped};
 use crate::{
     depth::{self, Depth},
     outbox::Relay,
@@ -53,8 +54,18 @@ pub(super) async fn look(gauge: Option<depth::Gauge>) {
 }
 
 /// Makes deductions of the queue until it is told to stop, and has ended what was in hand.
-pub(super) async fn work(worker: Option<Worker>, stopping: watch::Receiver<bool>) {
+///
+/// # Errors
+/// None: it is waited for with what may fail.
+pub(super) async fn work(worker: Option<Worker>, stopping: watch::Receiver<bool>) -> Result<(), Error> {
     if let Some(worker) = worker {
         worker.run(stopping).await;
     }
+    Ok(())
+}
+
+/// Ends when the time to stop is over.
+pub(super) async fn overdue(mut stopping: watch::Receiver<bool>, grace: Duration) {
+    stopped(&mut stopping).await;
+    sleep(grace).await;
 }

@@ -208,7 +208,6 @@ pub(super) fn worker(
 ) -> Result<Worker, Error> {
     let queue = outbox.queue().cloned().ok_or(Error::NoQueue)?;
     let settings = worker::Settings {
-        queue: config.queue_name.clone(),
         // The setting is at most 4096.
         prefetch: u16::try_from(config.prefetch).unwrap_or(u16::MAX),
         attempts: config.queue_attempts,

@@ -91,6 +91,8 @@ const COUNTERS: &[(&str, &str)] = &[
     ("limiter_refused_total", "Calls refused because there were too many, by limit."),
     ("projector_entries_total", "Journal entries folded into the reports, those of a rebuild included."),
     ("projector_failures_total", "Times that the projector could not go on."),
+    ("outbox_relayed_total", "Deductions that were recorded and that the relay has sent, because their calls had not."),
+    ("queue_acceptances_total", "Calls of DeductAsync answered, by what came of them."),
     ("races_total", "Commits that overwrote another change."),
     ("reconciliation_entries_total", "Journal entries read to compare journal and balances."),
     ("reconciliation_failures_total", "Ticks in which journal and balances could not be compared."),
@@ -98,6 +100,14 @@ const COUNTERS: &[(&str, &str)] = &[
     ("redis_lock_leases_lost_total", "Leases that ended while they were held."),
     ("timeline_events_total", "Events recorded in the timeline."),
     ("trace_spans_total", "Spans sent by OTLP, by whether the collector accepted them."),
+    ("worker_dead_letters_total", "Deductions of the queue, and messages that are none, laid aside, by reason."),
+    (
+        "worker_decided_total",
+        "Deductions of the queue decided: journaled, now or by an earlier delivery, or failed because the rules refuse them.",
+    ),
+    ("worker_deliveries_total", "Messages taken from the queue."),
+    ("worker_redeliveries_total", "Those of them that had been taken before and not answered for."),
+    ("worker_retries_total", "Deductions of the queue put away to be tried again later."),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -120,11 +130,16 @@ const GAUGES: &[(&str, &str)] = &[
     ("limiter_tokens", "Calls left of the rate when one was last counted."),
     ("projector_lag_entries", "Journal entries that the reports lack, at most."),
     ("projector_lag_seconds", "How old the oldest journal entry is that the reports lack."),
+    ("queue_connected", "Whether this process is connected to RabbitMQ: 1 or 0."),
+    ("queue_deductions", "Deductions of the queue: ready for a worker, waiting to be tried again, laid aside (dead)."),
+    ("queue_oldest_seconds", "How old the oldest deduction is that was accepted and not decided."),
     (
         "reconciliation_last_success_timestamp_seconds",
         "When journal and balances were last compared without a failure, as Unix time.",
     ),
     ("timeline_events_retained", "Events in the timeline's ring."),
+    ("worker_held_deductions", "Deductions of the queue in hand that wait for the database."),
+    ("worker_in_hand_deductions", "Deductions of the queue that this process has taken and not answered for."),
 ];
 
 const HISTOGRAMS: &[(&str, &str)] = &[
@@ -134,6 +149,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
         "lock_wait_duration_seconds",
         "How long changes waited for what their strategy keeps outside the database: a mutex, a batch, a lock in Redis.",
     ),
+    ("queue_wait_seconds", "How long deductions waited in the queue before they were taken for the first time."),
     ("redis_lock_hold_duration_seconds", "How long leases of a lock in Redis were held."),
     ("redis_lock_wait_duration_seconds", "How long callers waited for a lock in Redis."),
 ];

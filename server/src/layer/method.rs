@@ -23,7 +23,7 @@ pub(super) fn is_own(path: &str) -> bool {
     OWN.contains(&service_of(path))
 }
 
-/// Whether calls of a path are limited. Only those of accounts and reports are: health must be told under overload most of all,
+/// Whether calls of a path are limited. Only those of accounts, reports and the queue are: health must be told under overload most of all,
 /// reflection is asked once by a tool, and the lab is the operator's own instrument, behind its door, and bounded by what
 /// it runs at a time.
 pub(super) fn is_limited(path: &str) -> bool {
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_method_is_known_and_only_accounts_and_reports_are_limited() {
+    fn every_method_is_known_and_only_those_of_the_service_are_limited() {
         let methods = methods();
         for (path, limited) in [
             ("/zbl.v1.AccountService/Deduct", true),
@@ -151,6 +151,7 @@ mod tests {
             ("/zbl.v1.AccountService/StreamEntries", true),
             ("/zbl.v1.ReportService/ListTopSpenders", true),
             ("/zbl.v1.ReportService/WatchTotals", true),
+            ("/zbl.v1.QueueService/ListDeadLetters", true),
             ("/zbl.v1.LabService/RunAttack", false),
             ("/grpc.health.v1.Health/Check", false),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false),

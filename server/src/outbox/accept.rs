@@ -21,6 +21,7 @@ use crate::{
         outbox::{Key, NewOutgoing, Outgoing, Recorded, Standing},
     },
     strategy::Row,
+    trace,
 };
 
 /// How long a call waits for another one that is at the same deduction: about as long as that one takes at most.
@@ -134,8 +135,9 @@ impl Outbox {
             reason: None,
         };
         self.pass_gate(key, Point::Publish).await;
+        let began = Instant::now();
         match queue.publish(&message, Destination::Main).await {
-            Published::Confirmed => {}
+            Published::Confirmed => trace::sent(queue.name(), Some(key.request_id), began),
             Published::Full => {
                 *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + FULL_FOR);
                 return Err(self.withdrawn(key, sender, self.full()).await);

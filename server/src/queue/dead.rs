@@ -93,38 +93,37 @@ impl HeldLetter {
 }
 
 impl Queue {
-    /// The oldest dead letters, in order, at most `most` and never more than [`MOST_HELD`]. They stay where they are.
-    /// While they are looked at nobody else sees them, so two who look at once see some each.
+    /// The oldest dead letters, in order, at most `most` and never more than [`MOST_HELD`]. They stay where they are, unless
+    /// there are more than [`MOST_HELD`]: then those may be behind the others afterwards. While they are looked at nobody
+    /// else sees them, so two who look at once see some each.
     ///
     /// # Errors
     /// The broker did not answer.
     pub async fn dead_letters(&self, most: usize) -> Result<Vec<DeadLetter>, Outage> {
-        let held = self.hold(&Which::All, most.min(MOST_HELD)).await?;
-        let letters = held.letters.iter().map(|held| held.letter.clone()).collect();
+        let held = self.take_dead(&Which::All).await?;
+        let letters = held.letters.iter().take(most).map(|held| held.letter.clone()).collect();
         held.release().await?;
         Ok(letters)
     }
 
     /// Holds dead letters, until each is removed or let go.
     ///
+    /// All are taken for that, whichever are meant: the broker puts what comes back behind what was left, so that only
+    /// all of them together keep their order. (RabbitMQ 3.10 does; others put it in front, where it was.)
+    ///
     /// # Errors
     /// The broker did not answer.
     pub async fn take_dead(&self, which: &Which) -> Result<Held, Outage> {
-        self.hold(which, MOST_HELD).await
-    }
-
-    async fn hold(&self, which: &Which, most: usize) -> Result<Held, Outage> {
         let connection = self.0.link.connection().await?;
         let channel = answered(saying(connection.create_channel())).await?;
         let mut letters = Vec::new();
-        for _ in 0..most {
+        for _ in 0..MOST_HELD {
             let get = channel.basic_get(self.0.topology.dead.clone(), BasicGetOptions::default());
             let Some(mut message) = answered(saying(get)).await? else {
                 return Ok(Held { letters, more: false, channel });
             };
             let (body, properties) = (std::mem::take(&mut message.data), std::mem::take(&mut message.properties));
             let letter = DeadLetter::new(Raw::new(body, properties));
-            // The others are held as well until the channel is closed, or the same would come again.
             if matches!(which, Which::Id(id) if *id != letter.id) {
                 continue;
             }

@@ -1,12 +1,13 @@
 //! Publishing, with an answer that can be relied on: in the queue, not in the queue, or not known.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    ptr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
 use lapin::{
-    Channel, Confirmation, Error,
+    Channel, Confirmation, Connection, Error,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
@@ -75,8 +76,36 @@ pub(super) struct Publisher {
     topology: Arc<Topology>,
     wait: Duration,
     slots: Semaphore,
-    /// Channels with nothing under way; those of a lost connection are sorted out when they are met.
-    idle: Mutex<Vec<Channel>>,
+    idle: Mutex<Idle>,
+}
+
+/// Channels with nothing under way, all of one connection.
+#[derive(Debug, Default)]
+struct Idle {
+    connection: Weak<Connection>,
+    channels: Vec<Channel>,
+}
+
+impl Idle {
+    /// One of this connection. Those of one before are forgotten: that they are dead does not always show.
+    fn take(&mut self, connection: &Arc<Connection>) -> Option<Channel> {
+        if !ptr::eq(self.connection.as_ptr(), Arc::as_ptr(connection)) {
+            *self = Self { connection: Arc::downgrade(connection), channels: Vec::new() };
+        }
+        while let Some(channel) = self.channels.pop() {
+            if channel.status().connected() {
+                return Some(channel);
+            }
+        }
+        None
+    }
+
+    /// Keeps one of this connection for the next.
+    fn keep(&mut self, connection: &Arc<Connection>, channel: Channel) {
+        if ptr::eq(self.connection.as_ptr(), Arc::as_ptr(connection)) {
+            self.channels.push(channel);
+        }
+    }
 }
 
 impl Publisher {
@@ -87,13 +116,15 @@ impl Publisher {
     /// Publishes within the time.
     pub(super) async fn publish(&self, raw: Raw, to: Destination) -> Published {
         let deadline = Instant::now() + self.wait;
-        // Asked before a slot is waited for: while the broker is known to be gone nobody waits.
         let prepared = timeout_at(deadline, async {
+            // Asked before a slot is waited for: while the broker is known to be gone nobody waits.
             self.link.connection().await?;
             let slot = self.slots.acquire().await.map_err(|error| error.to_string())?;
-            Ok::<_, String>((slot, self.channel().await?))
+            let connection = self.link.connection().await?;
+            let channel = self.channel(&connection).await?;
+            Ok::<_, String>((slot, connection, channel))
         });
-        let (_slot, channel) = match prepared.await {
+        let (_slot, connection, channel) = match prepared.await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(reason)) => return Published::NotSent(reason),
             Err(_) => return Published::NotSent(format!("the broker was busy for {:?}", self.wait)),
@@ -113,7 +144,7 @@ impl Publisher {
             // The channel is not used again: what is confirmed on it next would be this.
             Err(_) => return Published::Unknown(format!("no confirmation within {:?}", self.wait)),
         };
-        self.idle().push(channel);
+        self.idle().keep(&connection, channel);
         match confirmation {
             Confirmation::Ack(None) => Published::Confirmed,
             Confirmation::Nack(_) => Published::Full,
@@ -134,23 +165,20 @@ impl Publisher {
     }
 
     /// A channel with nothing under way.
-    async fn channel(&self) -> Result<Channel, String> {
-        let connection = self.link.connection().await?;
-        while let Some(channel) = self.take_idle() {
-            if channel.status().connected() {
-                return Ok(channel);
-            }
+    async fn channel(&self, connection: &Arc<Connection>) -> Result<Channel, String> {
+        if let Some(channel) = self.take_idle(connection) {
+            return Ok(channel);
         }
         let channel = connection.create_channel().await.map_err(|error| said(&error))?;
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| said(&error))?;
         Ok(channel)
     }
 
-    fn take_idle(&self) -> Option<Channel> {
-        self.idle().pop()
+    fn take_idle(&self, connection: &Arc<Connection>) -> Option<Channel> {
+        self.idle().take(connection)
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Channel>> {
+    fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ use super::{
     deadline::{answer_by, within},
     deduct_stream::{self, Desk},
     deduction, entries, follow,
-    status::status,
+    status::{reason, status},
     tally,
     timeline::Watch,
 };
@@ -228,7 +228,15 @@ impl AccountService for AccountRpc {
             self.limits.change_of(change.user_id).await?;
             Ok::<_, Error>((self.outbox.accept(change, strategy).await?, change))
         };
-        let (accepted, change) = within(request.extensions(), work).await.map_err(|error| status(&error))?;
+        let answered = within(request.extensions(), work).await;
+        let outcome = match &answered {
+            Ok((Accepted::Now, _)) => "accepted",
+            Ok((Accepted::Before, _)) => "repeated",
+            Ok((Accepted::Decided, _)) => "decided",
+            Err(error) => reason(error).as_str(),
+        };
+        metrics::counter!("queue_acceptances_total", "outcome" => outcome).increment(1);
+        let (accepted, change) = answered.map_err(|error| status(&error))?;
         let acceptance = match accepted {
             Accepted::Now | Accepted::Before => v1::Acceptance::Accepted,
             Accepted::Decided => v1::Acceptance::Decided,

@@ -12,7 +12,8 @@ use std::{
 use chrono::{SecondsFormat, Utc};
 use metrics::{counter, histogram};
 use tokio::{select, sync::watch, time::sleep};
-use zbl_trace::{Part, SpanKind, Tracer};
+use uuid::Uuid;
+use zbl_trace::Tracer;
 
 use super::{DELIVERIES_MOST, Settings, decision::Decision, hold::Hold};
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     projector::lag,
     queue::{Delivery, Destination, Message, Pause, Published, Queue, Raw},
     rpc::reason,
-    store::outbox::{Key, Standing},
+    store::outbox::{Key, Outgoing, Standing},
     strategy, trace,
     waiting::Waiting,
 };
@@ -77,6 +78,16 @@ enum Parcel<'a> {
     Unreadable(&'a Raw, &'a str),
 }
 
+impl Parcel<'_> {
+    /// The id of its message; that of one which cannot be read is none of ours.
+    const fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Deduction(message, _) => Some(message.request_id),
+            Self::Unreadable(..) => None,
+        }
+    }
+}
+
 /// The worker ends.
 struct Stopping;
 
@@ -112,10 +123,10 @@ impl Desk {
         counter!("worker_redeliveries_total").increment(u64::from(delivery.redelivered));
         match delivery.decoded.clone() {
             Ok(message) => {
-                let name = format!("process {}", self.settings.queue);
+                let name = format!("process {}", self.queue.name());
                 let call = Call::of_message(&self.tracer, name, message.traceparent.as_deref(), message.request_id);
                 let span = call.span().clone();
-                span.set(|| trace::of_message(&self.settings.queue, "process", message.request_id));
+                span.set(|| trace::of_message(self.queue.name(), "process", message.request_id));
                 call.scope(self.deduct(message, delivery, stopping)).await;
                 span.end(None);
             }
@@ -186,16 +197,14 @@ impl Desk {
     async fn attempt(&self, message: &Message, delivery: &Delivery) -> Result<End, Error> {
         let key = key(message);
         // It may have come to its end before, with only the acknowledgement missing.
-        if delivery.redelivered || message.again || message.attempts > 0 {
-            if let Some(row) = self.outbox.row_of(key).await? {
-                match row.standing {
-                    Standing::Failed => return Ok(End::Failed),
-                    Standing::DeadLettered => {
-                        return Ok(End::Aside(Fault { reason: row.reason, detail: row.detail }));
-                    }
-                    Standing::Claimed | Standing::Recorded | Standing::Sent => {}
-                }
+        let is_repeat = delivery.redelivered || message.again || message.attempts > 0;
+        let row = if is_repeat { self.outbox.row_of(key).await? } else { None };
+        match row {
+            Some(row) if row.standing == Standing::Failed => return Ok(End::Failed),
+            Some(Outgoing { standing: Standing::DeadLettered, reason, detail, .. }) => {
+                return Ok(End::Aside(Fault { reason, detail }));
             }
+            Some(_) | None => {}
         }
         if delivery.delivery_count >= DELIVERIES_MOST {
             return self.end_of_one_that_came_too_often(key, delivery.delivery_count).await;
@@ -279,7 +288,7 @@ impl Desk {
             };
             let reason = match published {
                 Published::Confirmed => {
-                    sent(began);
+                    trace::sent(self.queue.name(), parcel.id(), began);
                     return Ok(());
                 }
                 Published::Full => "the queue is full".to_owned(),
@@ -288,19 +297,6 @@ impl Desk {
             tracing::warn!("a deduction in hand cannot be passed on yet: {reason}");
             unless(stopping, sleep(pause.next())).await?;
         }
-    }
-}
-
-/// Records in the present call's trace that something was sent since then.
-fn sent(began: Instant) {
-    if let Some(call) = Call::current() {
-        call.span().record(|| Part {
-            name: "send",
-            kind: SpanKind::Producer,
-            time: began..Instant::now(),
-            attributes: Vec::new(),
-            error: None,
-        });
     }
 }
 

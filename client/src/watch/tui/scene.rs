@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use zbl_proto::Money;
 use zbl_proto::v1::{GapReason, Phase, Race, Span, StreamTimelineResponse, stream_timeline_response::Event};
 
-use crate::watch::{
-    arrival::{Arrival, News, end_ns},
-    clocks::{Clocks, Shift},
+use crate::{
+    paint::begin_ns,
+    watch::{
+        arrival::{Arrival, News, end_ns},
+        clocks::{Clocks, Shift},
+    },
 };
 
 /// The spans kept, some 400 bytes each: 20 MB, or five seconds at ten thousand a second.
@@ -229,7 +232,7 @@ impl Scene {
     pub(super) fn lanes_between(&self, from_ns: i64, to_ns: i64) -> impl Iterator<Item = (LaneKey, Vec<&Span>)> {
         self.lanes.iter().filter_map(move |(key, spans)| {
             let first = spans.partition_point(|span| end_ns(span) < from_ns);
-            let inside: Vec<_> = spans.range(first..).take_while(|span| span.start_ns < to_ns).collect();
+            let inside: Vec<_> = spans.range(first..).take_while(|span| begin_ns(span) < to_ns).collect();
             (!inside.is_empty()).then_some((*key, inside))
         })
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     lanes::{Detail, Row, at, label, signed},
-    paint::{FAINT, PLAIN, RACE, letter, short, style},
+    paint::{FAINT, PLAIN, RACE, begin_ns, letter, short, style},
     watch::arrival::end_ns,
 };
 
@@ -124,7 +124,7 @@ impl Scale {
 
     /// The columns of a span: at least one.
     fn extent(&self, span: &Span) -> (usize, usize) {
-        let from = self.column(span.start_ns).min(self.width.saturating_sub(1));
+        let from = self.column(begin_ns(span)).min(self.width.saturating_sub(1));
         (from, self.column(end_ns(span)).max(from + 1))
     }
 }
