@@ -23,6 +23,8 @@ async fn a_server_that_works_makes_what_it_accepts_and_tells_of_it() {
         request_id: Uuid::new_v4().to_string(),
         strategy: strategy.to_owned(),
     };
+    let mut queue = QueueServiceClient::new(served.channel());
+    until("RabbitMQ is connected", async || queue.get_queue(v1::GetQueueRequest {}).await.is_ok()).await;
     let mut account = served.account();
     let mut states = Vec::new();
     for _ in 0..2 {
@@ -34,8 +36,6 @@ async fn a_server_that_works_makes_what_it_accepts_and_tells_of_it() {
     }
     assert_eq!(states, [v1::DeductionState::Succeeded, v1::DeductionState::Failed]);
 
-    let mut queue = QueueServiceClient::new(served.channel());
-    until("the queue was looked at", async || queue.get_queue(v1::GetQueueRequest {}).await.is_ok()).await;
     let told = queue.get_queue(v1::GetQueueRequest {}).await.unwrap().into_inner();
     assert_eq!((told.name.as_str(), told.ready, told.dead, told.limit), (name.as_str(), 0, 0, 100_000));
     let listed = queue.list_dead_letters(v1::ListDeadLettersRequest::default()).await.unwrap().into_inner();
