@@ -111,6 +111,21 @@ impl RabbitMq {
         self.leash.directory()
     }
 
+    /// Runs one command of `rabbitmqctl` against the server and returns what it prints. It takes some seconds.
+    ///
+    /// # Errors
+    /// [`Error::System`] with what it said when it failed.
+    pub fn control(&self, words: &[&str]) -> Result<String, Error> {
+        let doing = || format!("rabbitmqctl {}", words.join(" "));
+        let mut command = Command::new(self.setup.program.with_file_name("rabbitmqctl"));
+        self.setup.surround(&mut command, self.leash.directory());
+        let output = command.arg("--quiet").args(words).output().map_err(Error::system(doing()))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::System { doing: doing(), reason: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    }
+
     /// Kills the server as `kill -9` does and waits until it is gone.
     ///
     /// # Errors
@@ -174,21 +189,25 @@ impl Setup {
     fn command(&self, leash: &Leash, distribution_port: u16) -> Command {
         let directory = leash.directory();
         let mut command = leash.command(&self.program);
-        // The cookie is kept at home.
-        command.env("HOME", directory).env("ERL_EPMD_ADDRESS", "127.0.0.1");
-        command.env("ERL_EPMD_PORT", self.mapper_port.to_string());
-        command.env("RABBITMQ_NODENAME", "zbl@localhost");
+        self.surround(&mut command, directory);
         command.env("RABBITMQ_DIST_PORT", distribution_port.to_string());
         command.env("RABBITMQ_MNESIA_BASE", directory.join("data"));
         command.env("RABBITMQ_LOG_BASE", directory.join("log")).env("RABBITMQ_LOGS", "-");
         command.env("RABBITMQ_CONFIG_FILE", directory.join("rabbitmq.conf"));
-        command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
         command.env("RABBITMQ_ENABLED_PLUGINS_FILE", directory.join("plugins"));
         command.env("RABBITMQ_PID_FILE", directory.join("rabbitmq.pid"));
         command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", MACHINE_OPTIONS);
         // Has the script become the server, rather than wait for it: whoever is killed or stopped is then the server.
         command.env("RABBITMQ_ALLOW_INPUT", "1");
         command
+    }
+
+    /// What the server and its tools have to agree on.
+    fn surround(&self, command: &mut Command, directory: &Path) {
+        // The cookie is kept at home.
+        command.env("HOME", directory).env("RABBITMQ_NODENAME", "zbl@localhost");
+        command.env("ERL_EPMD_ADDRESS", "127.0.0.1").env("ERL_EPMD_PORT", self.mapper_port.to_string());
+        command.env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
     }
 }
 

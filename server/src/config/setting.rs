@@ -280,8 +280,9 @@ pub(super) const LAB_TOKEN: Setting = Setting::new(
 );
 pub(super) const LOG: Setting = Setting::new(
     "log",
-    // The library warns of every connection that it closes for its resets, which whoever wants to can make thousands of.
-    "info,h2=error",
+    // h2 warns of every connection that it closes for its resets, which whoever wants to can make thousands of; lapin calls
+    // each end of a connection to the broker an error, several times, which the queue tells of once.
+    "info,h2=error,lapin=off",
     "FILTER",
     "What to log to stderr, such as `warn` or `info,zbl_server=debug`; on SIGHUP the settings are read again for it",
 );

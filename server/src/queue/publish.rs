@@ -38,7 +38,7 @@ pub enum Destination {
     Retry {
         /// Which of [`DELAYS`]; beyond the last, the last.
         tier: usize,
-        /// For how long, at most as long as the tier is.
+        /// For how long; at most as long as the tier is, by the queue's own clock.
         delay: Duration,
     },
     /// Among the dead letters.
@@ -133,7 +133,7 @@ impl Publisher {
             Destination::Main => (&self.topology.main, raw),
             Destination::Retry { tier, delay } => {
                 let tier = tier.min(DELAYS.len() - 1);
-                (&self.topology.retry[tier], raw.expiring(millis(delay.min(DELAYS[tier]))))
+                (&self.topology.retry[tier], raw.expiring(millis(delay)))
             }
             Destination::Dead => (&self.topology.dead, raw),
         };

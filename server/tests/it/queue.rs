@@ -186,7 +186,7 @@ async fn what_is_put_away_comes_back_after_its_delay_and_a_short_one_before_a_lo
     let began = Instant::now();
     publish(&queue, [1], Destination::Retry { tier: 1, delay: DELAYS[1] }).await;
     publish(&queue, 10..20, Destination::retry(0)).await;
-    // Longer than its tier is none: it would never come by its own clock.
+    // Longer than its tier is none.
     publish(&queue, [2], Destination::Retry { tier: 0, delay: DELAYS[4] }).await;
     for _ in 0..11 {
         let delivery = delivery(&mut consumer).await;

@@ -1,6 +1,8 @@
 //! A broker that dies, and one that stops answering: known at once or within bounded time, never guessed at, and over
 //! when it is back.
 
+use std::sync::Arc;
+
 use super::*;
 
 /// A broker of this test's own, to be killed or paused.
@@ -132,6 +134,27 @@ async fn a_broker_that_stops_answering_is_unknown_then_down_and_both_sides_come_
         expected.remove(&number(&delivery));
         delivery.ack().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_disk_space_is_down_until_it_has_some() {
+    let broker = Arc::new(broker().await);
+    let queue = connected(Settings { wait: Duration::from_secs(2), ..settings(&broker.url(), "short") }).await;
+    let limit = |limit: &'static str| {
+        let broker = Arc::clone(&broker);
+        tokio::task::spawn_blocking(move || broker.control(&["set_disk_free_limit", limit]).unwrap())
+    };
+    limit("1000000GB").await.unwrap();
+    // It stops taking messages with the first that it is sent, which it may still keep.
+    let refused = async || match queue.publish(&message(1), Destination::Main).await {
+        Published::NotSent(reason) => reason.contains("takes no messages"),
+        _ => false,
+    };
+    until("messages are refused", refused).await;
+    assert!(is_down(&queue).await);
+    limit("1MB").await.unwrap();
+    until("the link is up", async || queue.state() == LinkState::Up).await;
+    publish(&queue, [2], Destination::Main).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
