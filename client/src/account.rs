@@ -174,6 +174,17 @@ pub enum Fate {
     DeadLettered(NotMade),
 }
 
+impl Fate {
+    /// Whether nothing more will become of it by itself: it was made, refused, voided or laid aside.
+    #[must_use]
+    pub const fn is_decided(&self) -> bool {
+        match self {
+            Self::Succeeded(_) | Self::Voided | Self::Failed(_) | Self::DeadLettered(_) => true,
+            Self::NotFound | Self::Pending => false,
+        }
+    }
+}
+
 /// Why an accepted deduction was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotMade {

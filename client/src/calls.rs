@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 use zbl_proto::v1::account_service_client::AccountServiceClient;
 use zbl_proto::v1::lab_service_client::LabServiceClient;
+use zbl_proto::v1::queue_service_client::QueueServiceClient;
 use zbl_proto::v1::report_service_client::ReportServiceClient;
 use zbl_proto::{Effect, Money, REPLAYED_KEY, v1};
 use zbl_trace::Tracer;
@@ -57,14 +58,15 @@ pub(crate) struct Stubs {
     calls: Calls,
     pub(crate) account: AccountServiceClient<Calls>,
     lab: LabServiceClient<Calls>,
+    pub(crate) queue: QueueServiceClient<Calls>,
     pub(crate) report: ReportServiceClient<Calls>,
 }
 
 impl Stubs {
     fn over(calls: Calls) -> Self {
         let (account, lab) = (AccountServiceClient::new(calls.clone()), LabServiceClient::new(calls.clone()));
-        let report = ReportServiceClient::new(calls.clone());
-        Self { calls, account, lab, report }
+        let (queue, report) = (QueueServiceClient::new(calls.clone()), ReportServiceClient::new(calls.clone()));
+        Self { calls, account, lab, queue, report }
     }
 }
 
@@ -312,13 +314,23 @@ impl Client {
     /// # Errors
     /// Any [`Error`]; the request is then as unsettled as before, and asking again is safe.
     pub async fn resolve(&self, user_id: i64, request_id: Uuid) -> Result<Option<Receipt>, Error> {
-        match self.get_deduction(user_id, request_id, true).await? {
+        match self.settle(user_id, request_id).await? {
             Fate::Succeeded(receipt) => Ok(Some(receipt)),
-            Fate::Voided => Ok(None),
+            // The latter where the same id was given to DeductAsync.
+            Fate::Voided | Fate::Failed(_) => Ok(None),
+            Fate::NotFound | Fate::Pending | Fate::DeadLettered(_) => Err(Error::undecided(request_id)),
+        }
+    }
+
+    /// The same for a request id that was given to [`Client::deduct_async`]: what was accepted stays so and is told as it
+    /// stands, [`Fate::Pending`] perhaps; anything else is settled for good.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Reason::Contended`](crate::Reason::Contended) while a call may yet accept it. Asking again is safe.
+    pub async fn settle(&self, user_id: i64, request_id: Uuid) -> Result<Fate, Error> {
+        match self.get_deduction(user_id, request_id, true).await? {
             Fate::NotFound => Err(Error::broken_answer("NOT_FOUND in answer to resolve=true")),
-            // The same id was given to DeductAsync.
-            Fate::Failed(_) => Ok(None),
-            Fate::Pending | Fate::DeadLettered(_) => Err(Error::undecided(request_id)),
+            fate => Ok(fate),
         }
     }
 

@@ -123,6 +123,13 @@ impl Error {
         )))
     }
 
+    /// A request that was waited for in vain.
+    pub(crate) fn not_decided_within(request_id: Uuid, within: Duration) -> Self {
+        Self::from_status(&Status::deadline_exceeded(format!(
+            "{request_id} is not decided within {within:?}; ask again"
+        )))
+    }
+
     /// No answer within the client's deadline.
     pub fn no_answer_within(deadline: Duration) -> Self {
         Self::from_status(&Status::deadline_exceeded(format!("no answer within {deadline:?}")))

@@ -22,7 +22,7 @@
 //! `client/service_config.json` is the [gRPC service config] for them; pass it as the channel's default. It sets the
 //! timeouts this client uses and lets the library retry, on UNAVAILABLE alone, the calls that are safe to repeat whatever
 //! they carry: the reads, and `GetDeduction`, whose settling is the same the second time. `OpenAccount`, `Deduct`,
-//! `Deposit` and `ResetAccount` are not among them: repeating one is safe only when the caller has set its `request_id`,
+//! `DeductAsync`, `Deposit` and `ResetAccount` are not among them: repeating one is safe only when the caller has set its `request_id`,
 //! which a service config cannot see. Such callers repeat the call themselves, under the same id. ABORTED is never
 //! retried by the library: contention is an answer, and the caller knows whether to add to it.
 //!
@@ -45,6 +45,7 @@ pub mod lanes;
 mod link;
 mod paint;
 pub mod pem;
+mod queue;
 mod remedy;
 mod reports;
 mod retry;
@@ -68,6 +69,7 @@ pub use flags::{ConnectionFlags, FlagsError, Token};
 pub use hold::Hold;
 pub use http_port::HttpPort;
 pub use paint::Paint;
+pub use queue::{Acceptance, FateStream, FateStreamItem};
 pub use reports::{Days, Spenders};
 pub use retry::{Backoff, Retry};
 pub use timeline::{Position, Start, Timeline, TimelineItem};

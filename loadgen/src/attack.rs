@@ -13,10 +13,11 @@ use zbl_client::{Account, Client, Entry, Error, Retry};
 use crate::history::{Operation, Outcome};
 use crate::pacer::Pacer;
 use crate::recorder::Recorder;
-use crate::report::{Cost, Report, Run};
+use crate::report::{Accepting, Cost, Report, Run};
 use crate::verdict::{self, Evidence, Journal, Overflow, State};
 use crate::workload::{Workload, WorkloadError};
 
+mod drain;
 mod scene;
 mod settle;
 mod stop;
@@ -25,6 +26,7 @@ pub(crate) mod tests;
 mod work;
 mod worker;
 
+use drain::Follower;
 use scene::Scene;
 pub use scene::available_strategies;
 pub(crate) use scene::choose;
@@ -56,6 +58,21 @@ pub struct Attack {
     pub pacer: Pacer,
     /// How long failures are borne.
     pub patience: Patience,
+    /// By which call.
+    pub manner: Manner,
+}
+
+/// By which call deductions are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Each is made while its caller waits.
+    #[default]
+    Deduct,
+    /// Each is accepted, to be made later.
+    DeductAsync {
+        /// How long it may take after the last was accepted until all are decided.
+        drain: Duration,
+    },
 }
 
 /// How long failures that may pass are borne, always under the same request id.
@@ -87,8 +104,10 @@ pub struct Progress {
     pub total: u64,
     /// The operations that have come to an end.
     pub done: u64,
-    /// Those of them that were acknowledged.
+    /// Those of them that were acknowledged or accepted.
     pub acknowledged: u64,
+    /// The entries that the journal has of accepted ones.
+    pub decided: u64,
     /// The workers that wait for their server to come back.
     pub waiting: u64,
 }
@@ -103,6 +122,8 @@ pub enum Stage {
     Attacking,
     /// Unknown outcomes are settled.
     Settling,
+    /// What was accepted is made.
+    Draining,
     /// Journal and balance are read and judged.
     Judging,
 }
@@ -181,7 +202,11 @@ struct Harvest {
     attempts: u64,
     cancelled: u64,
     retries: Retries,
+    /// How many were accepted, to be made later.
+    accepted: u64,
     elapsed: Duration,
+    /// How long it took from then until all that was accepted was decided.
+    draining: Duration,
     gave_up: bool,
     cost: Option<Cost>,
 }
@@ -200,14 +225,30 @@ pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Sto
 
     progress.send_modify(|progress| progress.stage = Stage::Attacking);
     let before = work(&clients).await;
-    let mut harvest = assault(attack, &clients, &scene, progress, stop).await?;
+    let mut follower = Follower::new(first, scene.root, progress);
+    let mut harvest = match attack.manner {
+        Manner::Deduct => assault(attack, &clients, &scene, progress, stop).await?,
+        Manner::DeductAsync { .. } => tokio::select! {
+            harvest = assault(attack, &clients, &scene, progress, stop) => harvest?,
+            never = follower.follow() => match never {},
+        },
+    };
     // Before settling, which is work of another kind.
     let after = work(&clients).await;
-    harvest.cost = before.zip(after).and_then(|(before, after)| Cost::between(&before, &after));
 
     progress.send_modify(|progress| progress.stage = Stage::Settling);
+    let ended = time::Instant::now();
     let patience = if stop.requested() || harvest.gave_up { BRIEF } else { attack.patience.outage.max(BRIEF) };
-    settle(&clients, scene.root.user_id, &mut harvest.operations, time::Instant::now() + patience).await;
+    settle(&clients, scene.root.user_id, &mut harvest.operations, ended + patience).await;
+    match attack.manner {
+        Manner::Deduct => harvest.cost = before.zip(after).and_then(|(before, after)| Cost::between(&before, &after)),
+        Manner::DeductAsync { drain } => {
+            progress.send_modify(|progress| progress.stage = Stage::Draining);
+            let (user_id, operations) = (scene.root.user_id, &mut harvest.operations);
+            let last = follower.drain(&clients, user_id, operations, drain, &mut stop.clone()).await;
+            harvest.draining = last.map_or(Duration::ZERO, |last| last - ended);
+        }
+    }
 
     progress.send_modify(|progress| progress.stage = Stage::Judging);
     let user_id = scene.root.user_id;
@@ -235,6 +276,7 @@ async fn assault(
             user_id: scene.root.user_id,
             amount: attack.workload.amount,
             strategy: scene.strategy.clone(),
+            manner: attack.manner,
             pacer: attack.pacer,
             patience: attack.patience,
             finished: finished.clone(),
@@ -245,7 +287,7 @@ async fn assault(
     }
     drop(finished);
     while let Some(outcome) = outcomes.recv().await {
-        let acknowledged = matches!(outcome.operation.outcome, Outcome::Acknowledged(_));
+        let acknowledged = matches!(outcome.operation.outcome, Outcome::Acknowledged(_) | Outcome::Accepted);
         harvest.gather(outcome);
         progress.send_modify(|progress| {
             progress.done += 1;
@@ -267,7 +309,9 @@ impl Harvest {
             attempts: 0,
             cancelled: 0,
             retries: Retries::default(),
+            accepted: 0,
             elapsed: Duration::ZERO,
+            draining: Duration::ZERO,
             gave_up: false,
             cost: None,
         })
@@ -279,6 +323,7 @@ impl Harvest {
         }
         self.attempts += u64::from(finished.attempts);
         self.cancelled += u64::from(finished.cancelled);
+        self.accepted += u64::from(finished.operation.outcome == Outcome::Accepted);
         self.retries.contended = self.retries.contended.saturating_add(finished.retries.contended);
         self.retries.outage = self.retries.outage.saturating_add(finished.retries.outage);
         self.operations.push(finished.operation);
@@ -309,6 +354,7 @@ fn report(
         last: state(account),
     };
     let judgement = verdict::judge(&evidence)?;
+    let accepting = Accepting { accepted: harvest.accepted, lasted: harvest.elapsed, draining: harvest.draining };
     let run = Run {
         strategy: scene.strategy,
         guarantee: scene.guarantee,
@@ -322,7 +368,8 @@ fn report(
         cancelled: harvest.cancelled,
         contended_retries: harvest.retries.contended,
         outage_retries: harvest.retries.outage,
-        elapsed: harvest.elapsed,
+        elapsed: harvest.elapsed + harvest.draining,
+        accepting: matches!(attack.manner, Manner::DeductAsync { .. }).then_some(accepting),
         cost: harvest.cost,
     };
     Ok(Report::new(&attack.workload, run, judgement, account.balance))

@@ -2,7 +2,7 @@
 //! journal is the other, and only the verdict compares them.
 
 use uuid::Uuid;
-use zbl_client::{Money, Reason, Receipt};
+use zbl_client::{Fate, Money, NotMade, Reason, Receipt};
 
 /// An operation and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,26 @@ pub enum Outcome {
     },
     /// It may or may not have taken effect.
     Unknown,
+    /// It was accepted, to be made later. What came of it is for the journal to say.
+    Accepted,
+    /// It was accepted, and the service knows nothing of it any more.
+    Forgotten,
+}
+
+impl Outcome {
+    /// What a client knows by what the service says.
+    pub(crate) fn of(fate: &Fate) -> Self {
+        match fate {
+            Fate::Succeeded(receipt) => Self::Acknowledged(Acknowledgement::of(receipt)),
+            Fate::Voided => Self::Failed { reason: VOIDED },
+            Fate::Failed(NotMade { reason, .. }) => {
+                Self::Failed { reason: Reason::from_wire(reason).map_or(FAILED, Reason::as_str) }
+            }
+            Fate::DeadLettered(_) => Self::Failed { reason: DEAD_LETTERED },
+            Fate::Pending => Self::Accepted,
+            Fate::NotFound => Self::Unknown,
+        }
+    }
 }
 
 /// The part of a receipt that must agree with the journal.
@@ -50,7 +70,13 @@ impl Acknowledgement {
 /// The reason of an operation whose outcome had been unknown and whose id was then voided.
 pub const VOIDED: &str = "VOIDED";
 
+/// The reason of an operation that was accepted and then laid aside.
+pub const DEAD_LETTERED: &str = "DEAD_LETTERED";
+
+/// The reason of an operation that was accepted and then refused for one that is not in this program's table.
+pub const FAILED: &str = "FAILED";
+
 /// Whether a call that ended for this reason was turned away: nothing was decided, and the same call may be taken later.
 pub(crate) const fn is_turned_away(reason: Reason) -> bool {
-    matches!(reason, Reason::Contended | Reason::Overloaded | Reason::RateLimited)
+    matches!(reason, Reason::Contended | Reason::Overloaded | Reason::RateLimited | Reason::QueueFull)
 }

@@ -19,12 +19,14 @@ pub mod bench;
 mod cost;
 pub(crate) mod decimal;
 pub(crate) mod promise;
+mod queued;
 mod table;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use cost::{Cost, Work};
+pub use queued::{Accepting, Queued};
 pub use table::table;
 pub(crate) use table::{aligned, plain};
 pub(crate) use text::short;
@@ -60,8 +62,10 @@ pub struct Run {
     pub contended_retries: u32,
     /// Calls repeated because the server or its backend was away.
     pub outage_retries: u32,
-    /// From the first operation's beginning to the last one's end.
+    /// From the first operation's beginning to the last one's end; where they were accepted first, to the last decision.
     pub elapsed: Duration,
+    /// How they were accepted, where they were.
+    pub accepting: Option<Accepting>,
     /// What an acknowledged deduction cost; `None` when the server does not tell.
     pub cost: Option<Cost>,
 }
@@ -129,7 +133,8 @@ pub struct Report {
     pub lost_updates: Vec<Pair>,
     /// Answered operations (acknowledged or refused; neither turned away, nor voided, nor lost to an outage) per second.
     pub throughput_per_s: f64,
-    /// Latencies of operations with a known outcome, in microseconds, repetitions included.
+    /// Latencies of operations with a known outcome, in microseconds, repetitions included; where they were accepted first,
+    /// until that.
     pub latency_us: Latency,
     /// Transactions the server ran for acknowledged operations.
     pub attempts: u64,
@@ -150,6 +155,9 @@ pub struct Report {
     /// What an acknowledged deduction cost; absent when the server does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// How accepted deductions came to their end; absent where each was made while its caller waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Queued>,
 }
 
 /// A count of operations and the money they took.
@@ -203,6 +211,7 @@ impl Report {
     pub fn new(workload: &Workload, run: Run, judgement: Judgement, last: Money) -> Self {
         let decided = judgement.failed.iter().filter(|(reason, _)| is_decision(reason)).map(|(_, count)| count);
         let answered = judgement.acknowledged.count + decided.sum::<u64>();
+        let queued = run.accepting.map(|accepting| Queued::new(&accepting, &judgement));
         Self {
             schema_version: SCHEMA_VERSION,
             strategy: run.strategy,
@@ -240,6 +249,7 @@ impl Report {
             interrupted: run.interrupted,
             cure: run.cure,
             cost: run.cost,
+            queued,
         }
     }
 

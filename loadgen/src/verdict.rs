@@ -87,6 +87,8 @@ pub enum Doubt {
     Foreign(u64),
     /// Entries of operations that had been told they had no effect.
     FailedButJournaled(u64),
+    /// Operations that were accepted and not decided when the time was over.
+    Undecided(u64),
     /// Versions without an entry.
     Gaps(u64),
     /// The surviving path does not lead to where the run began.
@@ -111,6 +113,7 @@ impl fmt::Display for Doubt {
             Self::FailedButJournaled(count) => {
                 write!(f, "operations told that they had no effect, yet journaled: {count}")
             }
+            Self::Undecided(count) => write!(f, "operations accepted and not decided in time: {count}"),
             Self::Gaps(count) => write!(f, "versions without a journal entry: {count}"),
             Self::Unrooted => write!(f, "the newest entry does not lead back to where the run began"),
             Self::Moving { account, journal } => {
@@ -140,6 +143,10 @@ pub struct Judgement {
     pub failed: BTreeMap<&'static str, u64>,
     /// The operations whose outcome is unknown.
     pub unknown: u64,
+    /// The operations that were accepted and not decided in time.
+    pub undecided: u64,
+    /// Requests that were accepted, and of which neither service nor journal knows anything.
+    pub forgotten: Vec<Uuid>,
     /// The acknowledged money that is gone: the sum of `lost_updates` and `unattributed`.
     pub lost: Money,
     /// The part of `lost` that the journal's tree does not explain.
@@ -198,6 +205,8 @@ struct Case<'a> {
     acknowledged: u64,
     failed: BTreeMap<&'static str, u64>,
     unknown: u64,
+    undecided: u64,
+    forgotten: Vec<Uuid>,
     foreign: u64,
     doubled: u64,
     failed_but_journaled: u64,
@@ -219,6 +228,8 @@ impl<'a> Case<'a> {
             acknowledged: 0,
             failed: BTreeMap::new(),
             unknown: 0,
+            undecided: 0,
+            forgotten: Vec::new(),
             foreign: 0,
             doubled: 0,
             failed_but_journaled: 0,
@@ -274,8 +285,19 @@ impl<'a> Case<'a> {
                 self.acknowledge(self.journal.entries[index].delta);
                 self.mourn(index)?;
             }
-            (Outcome::Unknown, Claim::Voided) => *self.failed.entry(VOIDED).or_default() += 1,
+            (Outcome::Accepted | Outcome::Forgotten, Claim::Entry(index)) => {
+                if self.journal.entries[index].delta != operation.delta {
+                    self.differing.push(operation.request_id);
+                }
+                self.acknowledge(operation.delta);
+                self.mourn(index)?;
+            }
+            (Outcome::Unknown | Outcome::Accepted | Outcome::Forgotten, Claim::Voided) => {
+                *self.failed.entry(VOIDED).or_default() += 1;
+            }
             (Outcome::Unknown, Claim::Nothing) => self.unknown += 1,
+            (Outcome::Accepted, Claim::Nothing) => self.undecided += 1,
+            (Outcome::Forgotten, Claim::Nothing) => self.forgotten.push(operation.request_id),
             (Outcome::Failed { reason }, claim) => {
                 *self.failed.entry(reason).or_default() += 1;
                 if let Claim::Entry(index) = claim {
@@ -314,6 +336,7 @@ impl<'a> Case<'a> {
         let doubts = self.doubts(evidence.last.version);
         let harmed = !self.lost_updates.is_empty()
             || !self.missing.is_empty()
+            || !self.forgotten.is_empty()
             || !self.differing.is_empty()
             || !miscalculated.is_empty()
             || self.doubled > 0
@@ -327,6 +350,8 @@ impl<'a> Case<'a> {
             acknowledged: Tally { count: self.acknowledged, amount: money(-self.acknowledged_delta)? },
             failed: self.failed,
             unknown: self.unknown,
+            undecided: self.undecided,
+            forgotten: self.forgotten,
             lost: money(paired + unattributed)?,
             unattributed: money(unattributed)?,
             difference: money(last - i128::from(self.journal.root.balance.minor()) - journaled)?,
@@ -344,6 +369,7 @@ impl<'a> Case<'a> {
         let possible = [
             (self.acknowledged == 0, Doubt::NothingAcknowledged),
             (self.unknown > 0, Doubt::Unknown(self.unknown)),
+            (self.undecided > 0, Doubt::Undecided(self.undecided)),
             (self.foreign > 0, Doubt::Foreign(self.foreign)),
             (self.failed_but_journaled > 0, Doubt::FailedButJournaled(self.failed_but_journaled)),
             (self.journal.gaps() > 0, Doubt::Gaps(self.journal.gaps())),

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use zbl_client::{AddressError, Client, Credentials, CredentialsError};
 use zbl_loadgen::{
-    attack::{self, Attack, AttackError, Patience, Progress, Stop},
+    attack::{self, Attack, AttackError, Manner, Patience, Progress, Stop},
     expectation::{Conclusion, Expectation},
     pacer::Pacer,
     report::{self, Comparison, Report},
@@ -255,8 +255,13 @@ impl Stage {
             user_id: None,
             seed: 1,
         };
-        let attack =
-            Attack { clients: self.clients.clone(), workload, pacer: Pacer::ClosedLoop, patience: Patience::default() };
+        let attack = Attack {
+            clients: self.clients.clone(),
+            workload,
+            pacer: Pacer::ClosedLoop,
+            patience: Patience::default(),
+            manner: Manner::Deduct,
+        };
         let (progress, seen) = watch::channel(Progress::default());
         let shown = tokio::spawn(show_progress(strategy.to_owned(), seen));
         let report = attack::run(&attack, &progress, &self.stop).await;

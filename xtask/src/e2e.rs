@@ -21,6 +21,7 @@ mod observability;
 mod overload;
 mod probe;
 mod projector;
+mod queue;
 mod readme;
 mod three_servers;
 mod tls;
@@ -42,7 +43,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 18] = [
+const PARTS: [Part; 19] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -71,6 +72,11 @@ const PARTS: [Part; 18] = [
         name: "projector",
         summary: "kill -9 of server and projector, 50 times: the reports are what the journal comes to",
         run: projector::run,
+    },
+    Part {
+        name: "queue",
+        summary: "10 000 accepted deductions while broker, worker and MariaDB are killed; and a burst above capacity",
+        run: queue::run,
     },
     Part {
         name: "observability",

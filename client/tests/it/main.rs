@@ -6,6 +6,7 @@
 mod calls;
 mod deduct_stream;
 mod entries;
+mod queue;
 mod scripted;
 mod service_config;
 mod timeline;

@@ -1,4 +1,4 @@
-//! An account service that answers `Deduct`, `StreamTimeline` and `StreamEntries` from a script and writes down what it was asked.
+//! An account service that answers `Deduct`, `DeductAsync` and the streams from a script and writes down what it was asked.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -22,6 +22,12 @@ pub(crate) type Session = Vec<Result<StreamTimelineResponse, Status>>;
 /// What a stream of entries sends before it ends, and how it ends.
 pub(crate) type Following = Vec<Result<StreamEntriesResponse, Status>>;
 
+/// What a `WatchDeduction` sends before it ends, and how it ends.
+pub(crate) type Watching = Vec<Result<WatchDeductionResponse, Status>>;
+
+/// What one `DeductAsync` is answered.
+pub(crate) type Accepting = Result<Acceptance, Status>;
+
 /// What one `Deduct` is answered.
 pub(crate) type Answer = Result<Response<DeductResponse>, Status>;
 
@@ -33,6 +39,8 @@ pub(crate) struct Script {
     deducts: Arc<Mutex<VecDeque<Answer>>>,
     sessions: Arc<Mutex<VecDeque<Session>>>,
     followings: Arc<Mutex<VecDeque<Following>>>,
+    acceptings: Arc<Mutex<VecDeque<Accepting>>>,
+    watchings: Arc<Mutex<VecDeque<Watching>>>,
     lingering: bool,
     never_opening: bool,
     pages: Arc<Mutex<HashMap<String, ListEntriesResponse>>>,
@@ -45,6 +53,8 @@ pub(crate) struct Asked {
     pub(crate) deducts: Vec<DeductRequest>,
     pub(crate) timelines: Vec<StreamTimelineRequest>,
     pub(crate) followed: Vec<StreamEntriesRequest>,
+    pub(crate) accepted: Vec<DeductAsyncRequest>,
+    pub(crate) watched: Vec<WatchDeductionRequest>,
     pub(crate) listed: Vec<ListEntriesRequest>,
     /// What the calls of the timeline said of their trace.
     pub(crate) parents: Vec<String>,
@@ -64,6 +74,16 @@ impl Script {
 
     pub(crate) fn followings(self, followings: impl IntoIterator<Item = Following>) -> Self {
         self.followings.lock().unwrap().extend(followings);
+        self
+    }
+
+    pub(crate) fn acceptings(self, answers: impl IntoIterator<Item = Accepting>) -> Self {
+        self.acceptings.lock().unwrap().extend(answers);
+        self
+    }
+
+    pub(crate) fn watchings(self, watchings: impl IntoIterator<Item = Watching>) -> Self {
+        self.watchings.lock().unwrap().extend(watchings);
         self
     }
 
@@ -148,17 +168,30 @@ impl AccountService for Script {
         Ok(Response::new(stream))
     }
 
-    async fn deduct_async(&self, _: Request<DeductAsyncRequest>) -> Result<Response<DeductAsyncResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+    async fn deduct_async(
+        &self,
+        request: Request<DeductAsyncRequest>,
+    ) -> Result<Response<DeductAsyncResponse>, Status> {
+        let DeductAsyncRequest { user_id, request_id, .. } = request.get_ref().clone();
+        self.asked().accepted.push(request.into_inner());
+        let accepting = self.acceptings.lock().unwrap().pop_front();
+        let acceptance = accepting.unwrap_or_else(|| Err(Status::resource_exhausted("script ended")))?;
+        Ok(Response::new(DeductAsyncResponse { user_id, request_id, acceptance: acceptance.into() }))
     }
 
-    type WatchDeductionStream = tokio_stream::Empty<Result<WatchDeductionResponse, Status>>;
+    type WatchDeductionStream = Pin<Box<dyn Stream<Item = Result<WatchDeductionResponse, Status>> + Send>>;
 
     async fn watch_deduction(
         &self,
-        _: Request<WatchDeductionRequest>,
+        request: Request<WatchDeductionRequest>,
     ) -> Result<Response<Self::WatchDeductionStream>, Status> {
-        Err(Status::unimplemented("not scripted"))
+        self.asked().watched.push(request.into_inner());
+        let watching = self.watchings.lock().unwrap().pop_front();
+        let watching = watching.ok_or_else(|| Status::unimplemented("script ended"))?;
+        let told = tokio_stream::iter(watching);
+        let stream: Self::WatchDeductionStream =
+            if self.lingering { Box::pin(told.chain(tokio_stream::pending())) } else { Box::pin(told) };
+        Ok(Response::new(stream))
     }
 
     type StreamEntriesStream = Pin<Box<dyn Stream<Item = Result<StreamEntriesResponse, Status>> + Send>>;

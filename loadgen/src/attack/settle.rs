@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 use zbl_client::{Account, Backoff, Client, Entry, Error};
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE};
-use crate::history::{Acknowledgement, Operation, Outcome, VOIDED, is_turned_away};
+use crate::history::{Operation, Outcome, is_turned_away};
 
 /// Settlements in flight at once: each locks the account's row, so more would only queue.
 const SETTLEMENTS_IN_FLIGHT: usize = 8;
@@ -52,16 +52,15 @@ fn pause_asked(error: &Error) -> Option<Duration> {
     worthwhile.then(|| error.retry_delay().unwrap_or_default())
 }
 
-/// Settles what is unknown; what is not settled when `until` has passed stays unknown.
+/// Settles what is unknown; what is not settled when `until` has passed stays unknown. What turns out to have been accepted, to be
+/// made later, is not voided.
 pub(crate) async fn settle(clients: &[Client], user_id: i64, operations: &mut [Operation], until: Instant) {
     let unknown = operations.iter_mut().filter(|operation| operation.outcome == Outcome::Unknown);
     let settled = stream::iter(unknown).for_each_concurrent(SETTLEMENTS_IN_FLIGHT, |operation| async move {
         let request_id = operation.request_id;
-        let resolve = |client: Client| async move { client.resolve(user_id, request_id).await };
-        match patiently(clients, until, resolve).await {
-            Ok(Some(receipt)) => operation.outcome = Outcome::Acknowledged(Acknowledgement::of(&receipt)),
-            Ok(None) => operation.outcome = Outcome::Failed { reason: VOIDED },
-            Err(_) => {}
+        let settle = |client: Client| async move { client.settle(user_id, request_id).await };
+        if let Ok(fate) = patiently(clients, until, settle).await {
+            operation.outcome = Outcome::of(&fate);
         }
     });
     let _ = timeout_at(until, settled).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use zbl_client::{Client, Money, Reason};
 
-use super::{Attack, AttackError, Patience, run, servers, stop};
+use super::{Attack, AttackError, Manner, Patience, run, servers, stop};
 use crate::pacer::Pacer;
 use crate::report::{Cost, Report};
-use crate::verdict::Verdict;
+use crate::verdict::{Doubt, Verdict};
 use crate::workload::Workload;
 
 pub(crate) mod fake;
@@ -16,7 +16,16 @@ pub(crate) mod fake;
 use fake::{Fake, Fault};
 
 async fn attacked(fake: &Fake, workload: Workload, patience: Patience) -> Result<Report, AttackError> {
-    let attack = Attack { clients: vec![fake.serve().await], workload, pacer: Pacer::ClosedLoop, patience };
+    attacked_by(fake, workload, patience, Manner::Deduct).await
+}
+
+async fn attacked_by(
+    fake: &Fake,
+    workload: Workload,
+    patience: Patience,
+    manner: Manner,
+) -> Result<Report, AttackError> {
+    let attack = Attack { clients: vec![fake.serve().await], workload, pacer: Pacer::ClosedLoop, patience, manner };
     let (stopper, stop) = stop();
     if let Some(after) = &mut fake.books().stop_after {
         after.1 = stopper;
@@ -56,6 +65,7 @@ async fn tells_what_a_deduction_cost_the_server() {
         workload: workload(2, 2),
         pacer: Pacer::ClosedLoop,
         patience: PATIENT,
+        manner: Manner::Deduct,
     };
     let report = run(&attack, &watch::Sender::default(), &stop().1).await.unwrap();
     let cost = Cost { round_trips: 4.0, commits: 1.0, lock_held_us: 250.0, attempts: 1.0 };
@@ -160,6 +170,43 @@ async fn a_stop_ends_the_run_with_a_judged_part() {
     assert_eq!((report.verdict, report.acknowledged.count), (Verdict::Clean, 3));
 }
 
+const LATER: Manner = Manner::DeductAsync { drain: Duration::from_secs(20) };
+
+#[tokio::test]
+async fn what_was_accepted_is_followed_to_its_end() {
+    let faults = [Fault::LaidAside, Fault::AnswerLost, Fault::TurnedAway(Reason::QueueFull)];
+    let report = attacked_by(&Fake::new(faults), workload(4, 5), PATIENT, LATER).await.unwrap();
+    assert_eq!((report.verdict, report.acknowledged.count), (Verdict::Clean, 10));
+    assert_eq!(report.failed, [("DEAD_LETTERED", 1), ("INSUFFICIENT_BALANCE", 9)].into());
+    let queued = report.queued.unwrap();
+    assert_eq!((queued.accepted, queued.undecided, queued.forgotten.len()), (20, 0, 0));
+    assert_eq!((report.contended_retries, report.outage_retries, report.last), (1, 1, Money::ZERO));
+    assert!(report.throughput_per_s > 0.0 && !report.interrupted);
+}
+
+#[tokio::test]
+async fn a_full_queue_is_counted() {
+    let fake = Fake::new([Fault::TurnedAway(Reason::QueueFull); 3]);
+    let report = attacked_by(&fake, workload(1, 5), Patience { contended: 0, ..PATIENT }, LATER).await.unwrap();
+    assert_eq!((report.verdict, report.acknowledged.count), (Verdict::Clean, 2));
+    assert_eq!(report.failed, [("QUEUE_FULL", 3)].into());
+}
+
+#[tokio::test]
+async fn accepted_and_forgotten_is_lost() {
+    let report = attacked_by(&Fake::new([Fault::Forgotten]), workload(1, 3), PATIENT, LATER).await.unwrap();
+    assert_eq!((report.verdict, report.queued.unwrap().forgotten.len()), (Verdict::Lost, 1));
+    assert_eq!((report.lost, report.acknowledged.count), (Money::ZERO, 2));
+}
+
+#[tokio::test]
+async fn what_is_not_decided_in_time_is_a_doubt() {
+    let drain = Manner::DeductAsync { drain: Duration::from_millis(200) };
+    let report = attacked_by(&Fake::new([Fault::Stuck]), workload(1, 3), PATIENT, drain).await.unwrap();
+    assert_eq!((report.verdict, report.queued.unwrap().undecided), (Verdict::Inconclusive, 1));
+    assert_eq!(report.doubts, [Doubt::Undecided(1)]);
+}
+
 /// A used account is reset, and what it went through before is not this run's.
 #[tokio::test]
 async fn an_account_used_before_starts_anew() {
@@ -182,8 +229,13 @@ async fn what_cannot_be_run_is_said() {
     assert!(fake.books().entries.is_empty(), "nothing was opened");
 
     let nobody = Client::connect_lazy("127.0.0.1:1").unwrap();
-    let attack =
-        Attack { clients: vec![nobody], workload: workload(1, 1), pacer: Pacer::ClosedLoop, patience: PATIENT };
+    let attack = Attack {
+        clients: vec![nobody],
+        workload: workload(1, 1),
+        pacer: Pacer::ClosedLoop,
+        patience: PATIENT,
+        manner: Manner::Deduct,
+    };
     let unreachable = run(&attack, &watch::Sender::default(), &stop().1).await.unwrap_err();
     assert!(matches!(unreachable, AttackError::Unreachable { .. }), "{unreachable}");
 }

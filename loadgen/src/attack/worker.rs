@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 use zbl_client::{Backoff, Change, Client, Effect, Error, Money};
 
-use super::{FIRST_PAUSE, LONGEST_PAUSE, Patience, Progress, Stop};
+use super::{FIRST_PAUSE, LONGEST_PAUSE, Manner, Patience, Progress, Stop};
 use crate::history::{Acknowledgement, Operation, Outcome, is_turned_away};
 use crate::pacer::Pacer;
 
@@ -56,6 +56,7 @@ pub(super) struct Worker {
     pub(super) user_id: i64,
     pub(super) amount: Money,
     pub(super) strategy: String,
+    pub(super) manner: Manner,
     pub(super) pacer: Pacer,
     pub(super) patience: Patience,
     pub(super) finished: mpsc::Sender<Finished>,
@@ -101,11 +102,9 @@ impl Worker {
         let mut effect = Effect::None;
         let mut away_since = None;
         loop {
-            let error = match timeout(self.cancels_after(usual), self.client.deduct(&change)).await {
-                Ok(Ok(receipt)) => {
+            let error = match timeout(self.cancels_after(usual), self.call(&change)).await {
+                Ok(Ok((outcome, attempts))) => {
                     self.show_waiting(away_since.is_some(), false);
-                    let outcome = Outcome::Acknowledged(Acknowledgement::of(&receipt));
-                    let attempts = receipt.attempts;
                     return Came { outcome, attempts, cancelled: false, retries, ended: Ended::InOrder };
                 }
                 Ok(Err(error)) => error,
@@ -132,6 +131,17 @@ impl Worker {
             }
             retries.contended += u32::from(contended);
             retries.outage += u32::from(away);
+        }
+    }
+
+    /// Makes the call; what it came to, and the transactions the server ran for it.
+    async fn call(&self, change: &Change) -> Result<(Outcome, u32), Error> {
+        match self.manner {
+            Manner::Deduct => {
+                let receipt = self.client.deduct(change).await?;
+                Ok((Outcome::Acknowledged(Acknowledgement::of(&receipt)), receipt.attempts))
+            }
+            Manner::DeductAsync { .. } => self.client.deduct_async(change).await.map(|_| (Outcome::Accepted, 0)),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use zbl_client::{ConnectionFlags, FlagsError, Money};
-use zbl_loadgen::attack::{Attack, Patience};
+use zbl_loadgen::attack::{Attack, Manner, Patience};
 use zbl_loadgen::expectation::Expectation;
 use zbl_loadgen::pacer::Pacer;
 use zbl_loadgen::workload::Workload;
@@ -38,6 +38,10 @@ Examples:
     loadgen attack --strategy mutex --addr 127.0.0.1:50051 --addr 127.0.0.1:50052 --json result.json
   Callers that hang up: a third of the calls is cancelled on the way, and no cent may go astray
     loadgen attack --strategy batched --cancel 30
+  By the queue: deductions are accepted, made by a worker, and followed until each is decided
+    loadgen attack --async --drain 60s
+  A burst that is larger than the queue may grow: what is refused as QUEUE_FULL is counted, not repeated
+    loadgen attack --async --workers 500 --deductions 100 --opening 500000.00 --retry-contended 0
   Fail a build unless nothing is lost
     loadgen attack --strategy optimistic --workers 20 --expect clean";
 
@@ -173,6 +177,15 @@ pub(crate) struct AttackArgs {
     /// The verdict that counts as success; what the strategy guarantees when left out
     #[arg(long, value_enum)]
     pub(crate) expect: Option<Expect>,
+    /// Deduct by DeductAsync: each deduction is accepted and made later by a worker. All that were accepted are followed to
+    /// their end, and the verdict is on what they ended as; latency is that of the acceptance. The server needs a RabbitMQ
+    /// and somewhere a worker: zbl-server serve --amqp-url URL --worker
+    #[arg(long = "async")]
+    asynchronous: bool,
+    /// With --async, how long it may take from the last acceptance until all are decided; what is not by then makes the
+    /// verdict INCONCLUSIVE
+    #[arg(long, default_value = "120s", value_parser = duration, requires = "asynchronous")]
+    drain: Duration,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -253,6 +266,9 @@ impl AttackArgs {
         let mut attack = self.common.plan()?;
         attack.workload.strategy.clone_from(&self.strategy);
         attack.workload.user_id = self.user;
+        if self.asynchronous {
+            attack.manner = Manner::DeductAsync { drain: self.drain };
+        }
         Ok(attack)
     }
 }
@@ -279,6 +295,7 @@ impl Common {
             },
             pacer: Pacer::ClosedLoop,
             patience: Patience { outage: self.outage, contended: self.retry_contended, cancelled_percent: self.cancel },
+            manner: Manner::Deduct,
         })
     }
 }
@@ -319,6 +336,15 @@ mod tests {
         assert_eq!((plan.workload.workers, plan.workload.deductions, plan.workload.affordable()), (100, 10, 100));
         assert_eq!((plan.clients.len(), plan.patience.outage), (4, Duration::from_secs(30)));
         assert_eq!(plan.workload.check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn deductions_are_accepted_where_that_is_asked_for() {
+        assert_eq!(attack(&[]).unwrap().plan().unwrap().manner, Manner::Deduct);
+        let manner = |flags: &[&str]| attack(flags).unwrap().plan().unwrap().manner;
+        assert_eq!(manner(&["--async"]), Manner::DeductAsync { drain: Duration::from_secs(120) });
+        assert_eq!(manner(&["--async", "--drain", "5s"]), Manner::DeductAsync { drain: Duration::from_secs(5) });
+        assert!(attack(&["--drain", "5s"]).unwrap_err().contains("--async"));
     }
 
     #[tokio::test]

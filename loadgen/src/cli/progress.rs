@@ -27,12 +27,17 @@ pub(crate) async fn draw(bar: ProgressBar, mut progress: watch::Receiver<Progres
     while progress.changed().await.is_ok() {
         let now = *progress.borrow_and_update();
         bar.set_position(now.done);
-        bar.set_message(message(now));
+        bar.set_message(message(now, bar.elapsed()));
+        if now.stage == Stage::Draining {
+            bar.set_length(now.acknowledged);
+            bar.set_position(now.decided);
+        }
     }
     bar.finish_and_clear();
 }
 
-fn message(progress: Progress) -> String {
+fn message(progress: Progress, elapsed: Duration) -> String {
+    let Progress { acknowledged, decided, .. } = progress;
     match progress.stage {
         Stage::Preparing => "opening the account".to_owned(),
         Stage::Attacking if progress.waiting > 0 => {
@@ -40,6 +45,10 @@ fn message(progress: Progress) -> String {
         }
         Stage::Attacking => format!("{} acknowledged", progress.acknowledged),
         Stage::Settling => "settling unknown outcomes".to_owned(),
+        Stage::Draining => {
+            let rate = decided as f64 / elapsed.as_secs_f64().max(0.001);
+            format!("{acknowledged} accepted, {decided} decided, {rate:.0}/s")
+        }
         Stage::Judging => "reading the journal".to_owned(),
     }
 }

@@ -98,7 +98,8 @@ async fn every(plan: &Attack, stop: &Stop, runs: &mut Vec<Report>) -> Result<boo
 pub(super) async fn until_interrupted<T>(work: impl AsyncFnOnce(Stop) -> Result<T, Failure>) -> Result<T, Failure> {
     let (stopper, stop) = stop();
     tokio::select! {
-        done = work(stop) => done,
+        // A run holds much; on the heap nobody has to move it.
+        done = Box::pin(work(stop)) => done,
         () = interrupted_twice(&stopper) => Err(Failure::Interrupted),
     }
 }
@@ -195,6 +196,7 @@ mod tests {
             contended_retries: 0,
             outage_retries: 0,
             elapsed: Duration::from_secs(1),
+            accepting: None,
             cost: None,
         };
         Report::new(&workload, run, judge(&evidence).unwrap(), opening)

@@ -67,7 +67,7 @@ fn told(lease: &Option<String>) -> String {
 fn version(operation: &Operation) -> Option<i64> {
     match &operation.outcome {
         Outcome::Acknowledged(receipt) => Some(receipt.version),
-        Outcome::Failed { .. } | Outcome::Unknown => None,
+        Outcome::Failed { .. } | Outcome::Unknown | Outcome::Accepted | Outcome::Forgotten => None,
     }
 }
 
@@ -80,7 +80,8 @@ fn end(operation: &Operation) -> String {
             )
         }
         Outcome::Failed { reason } => format!("wrote nothing: {reason}"),
-        Outcome::Unknown => "got no answer".to_owned(),
+        // Nothing is asked for that is made later.
+        Outcome::Unknown | Outcome::Accepted | Outcome::Forgotten => "got no answer".to_owned(),
     }
 }
 

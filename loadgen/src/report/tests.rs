@@ -40,6 +40,7 @@ fn run(strategy: &str, guarantee: Guarantee) -> Run {
         contended_retries: 3,
         outage_retries: 0,
         elapsed: Duration::from_millis(500),
+        accepting: None,
         cost: None,
     }
 }
@@ -55,6 +56,8 @@ fn judgement() -> Judgement {
         acknowledged: Tally { count: 10, amount: Money::from_minor(10_000) },
         failed: BTreeMap::from([("CONTENDED", 900), ("INSUFFICIENT_BALANCE", 90)]),
         unknown: 0,
+        undecided: 0,
+        forgotten: vec![],
         lost: Money::ZERO,
         unattributed: Money::ZERO,
         difference: Money::ZERO,
@@ -86,11 +89,15 @@ pub(super) fn lost() -> Report {
         missing: vec![Uuid::from_u128(3)],
         differing: vec![Uuid::from_u128(4)],
         miscalculated: vec![9],
+        undecided: 1,
+        forgotten: vec![Uuid::from_u128(5)],
         doubts: vec![Doubt::Unknown(2), Doubt::Unrooted],
         ..judgement()
     };
     let cost = Some(Cost { round_trips: 6.0, commits: 1.0, lock_held_us: 812.34, attempts: 1.1 });
-    let run = Run { cost, ..run("none", Guarantee::LosesUpdates) };
+    let (lasted, draining) = (Duration::from_millis(400), Duration::from_millis(100));
+    let accepting = Some(Accepting { accepted: 12, lasted, draining });
+    let run = Run { cost, accepting, ..run("none", Guarantee::LosesUpdates) };
     Report::new(&workload(), run, found, Money::from_minor(-5))
 }
 
@@ -138,6 +145,9 @@ fn amounts_are_decimal_strings_and_the_balance_is_called_final() {
     assert_eq!(result["acknowledged"], json!({ "count": 10, "amount": "100.00" }));
     assert_eq!(result["throughput_per_s"], 200.0);
     assert_eq!(result["lost_updates"][0]["victim"]["balance_before"], "990.00");
+    let queued = json!({ "accepted": 12, "accepted_per_s": 30.0, "accepting_ms": 400, "drain_ms": 100, "undecided": 1,
+        "forgotten": [Uuid::from_u128(5)] });
+    assert_eq!(result["queued"], queued);
 }
 
 #[test]
@@ -195,7 +205,19 @@ fn only_decisions_are_answers_and_every_turning_away_is_said() {
 
 #[test]
 fn a_loss_without_lost_updates_says_what_does_not_hold() {
-    let receipts = Report { lost: Money::ZERO, lost_updates: vec![], missing: vec![], miscalculated: vec![], ..lost() };
+    let forgotten = Report {
+        lost: Money::ZERO,
+        lost_updates: vec![],
+        missing: vec![],
+        differing: vec![],
+        miscalculated: vec![],
+        ..lost()
+    };
+    let headline = "LOST  none on sqlite: 1 operation accepted and forgotten\n";
+    assert!(text(&forgotten).starts_with(headline), "{}", text(&forgotten));
+    let accepted = "accepted        12 deductions in 0.40 s (30/s), decided 0.10 s after the last; 1 not decided\n";
+    assert!(text(&forgotten).contains(accepted), "{}", text(&forgotten));
+    let receipts = Report { queued: None, differing: vec![Uuid::from_u128(4)], ..forgotten };
     let headline = "LOST  none on sqlite: 1 operation acknowledged with another result than the journal's\n";
     assert!(text(&receipts).starts_with(headline), "{}", text(&receipts));
     let unexplained = Report { lost: Money::from_minor(5), differing: vec![], ..receipts };

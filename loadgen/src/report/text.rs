@@ -58,6 +58,7 @@ fn harm(report: &Report) -> String {
         found.push(format!("{} gone, which no lost update explains", report.lost));
     }
     for (count, what) in [
+        (forgotten(report), "accepted and forgotten"),
         (report.missing.len() as u64, "acknowledged and not in the journal"),
         (report.differing.len() as u64, "acknowledged with another result than the journal's"),
         (report.miscalculated.len() as u64, "journaled with a wrong balance"),
@@ -102,7 +103,9 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         ("seed", report.seed.to_string()),
     ];
     figures.extend(report.cost.map(|cost| ("cost", cost.to_string())));
+    figures.extend(report.queued.as_ref().map(|queued| ("accepted", queued.to_string())));
     for (label, count) in [
+        ("forgotten", forgotten(report)),
         ("doubled", report.doubled),
         ("missing", report.missing.len() as u64),
         ("receipts differ", report.differing.len() as u64),
@@ -113,6 +116,11 @@ fn figures(report: &Report) -> Vec<(&'static str, String)> {
         }
     }
     figures
+}
+
+/// How many were accepted and are not known any more.
+fn forgotten(report: &Report) -> u64 {
+    report.queued.as_ref().map_or(0, |queued| queued.forgotten.len() as u64)
 }
 
 fn load(report: &Report) -> String {

@@ -19,25 +19,54 @@ pub(crate) enum Step {
     Refusal,
     /// An unknown outcome settled as void.
     Void,
+    /// A change that was accepted, to be made later, and is not: what its client hears in the end.
+    Unmade(Unmade),
+}
+
+/// What becomes of an accepted change that is not made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Unmade {
+    /// It is barred by a VOID.
+    Barred,
+    /// It waits still.
+    Waits,
+    /// The service knows nothing of it.
+    Forgotten,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Heard {
     Receipt,
     Nothing,
+    /// That it was accepted, and no more.
+    Acceptance,
+    /// That it was accepted, and later that nobody knows it.
+    Oblivion,
 }
 
+/// A history of calls.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let heard = prop_oneof![9 => Just(Heard::Receipt), 1 => Just(Heard::Nothing)];
     // Mostly fresh writes, some a little stale and a few very stale, so that money is lost, revived and lost again.
     let stale = prop_oneof![5 => Just(0_usize), 4 => 1_usize..4, 1 => 4_usize..30];
-    let heard = prop_oneof![9 => Just(Heard::Receipt), 1 => Just(Heard::Nothing)];
+    prop::collection::vec(step(stale, heard), 0..60)
+}
+
+/// A history in which most changes were accepted, to be made later; in many of them no money is lost.
+pub(crate) fn queued_steps() -> impl Strategy<Value = Vec<Step>> {
+    let heard = prop_oneof![1 => Just(Heard::Receipt), 9 => Just(Heard::Acceptance), 1 => Just(Heard::Oblivion)];
+    let unmade = prop_oneof![9 => Just(Unmade::Barred), 1 => Just(Unmade::Waits), 1 => Just(Unmade::Forgotten)];
+    let stale = prop_oneof![40 => Just(0_usize), 1 => 1_usize..4];
+    prop::collection::vec(prop_oneof![12 => step(stale, heard), 1 => unmade.prop_map(Step::Unmade)], 0..60)
+}
+
+fn step(stale: impl Strategy<Value = usize>, heard: impl Strategy<Value = Heard>) -> impl Strategy<Value = Step> {
     let delta = prop_oneof![3 => -20_i64..0, 1 => 1_i64..20];
-    let step = prop_oneof![
+    prop_oneof![
         12 => (delta, stale, heard).prop_map(|(delta, stale, heard)| Step::Write { delta, stale, heard }),
         1 => Just(Step::Refusal),
         1 => Just(Step::Void),
-    ];
-    prop::collection::vec(step, 0..60)
+    ]
 }
 
 /// A value the account has had: its balance, and the entries (by index) whose changes are in it.
@@ -74,13 +103,24 @@ impl Model {
             Step::Write { delta, stale, heard } => {
                 let read = (self.values.len() - 1).saturating_sub(stale);
                 let receipt = self.write(request_id, EntryKind::Deduct, delta, read);
-                let outcome = if heard == Heard::Receipt { Outcome::Acknowledged(receipt) } else { Outcome::Unknown };
+                let outcome = match heard {
+                    Heard::Receipt => Outcome::Acknowledged(receipt),
+                    Heard::Nothing => Outcome::Unknown,
+                    Heard::Acceptance => Outcome::Accepted,
+                    Heard::Oblivion => Outcome::Forgotten,
+                };
                 (delta, outcome)
             }
             Step::Refusal => (-5, Outcome::Failed { reason: "INSUFFICIENT_BALANCE" }),
             Step::Void => {
                 self.write(request_id, EntryKind::Void, 0, self.values.len() - 1);
                 (-5, Outcome::Unknown)
+            }
+            Step::Unmade(unmade) => {
+                if unmade == Unmade::Barred {
+                    self.write(request_id, EntryKind::Void, 0, self.values.len() - 1);
+                }
+                (-5, if unmade == Unmade::Forgotten { Outcome::Forgotten } else { Outcome::Accepted })
             }
         };
         self.operations.push(Operation { request_id, delta: Money::from_minor(delta), outcome });

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use zbl_client::{Entry, EntryKind, Money};
 
-use super::model::{Heard, Model, Step, steps};
+use super::model::{Heard, Model, Step, Unmade, queued_steps, steps};
 use super::*;
 use crate::history::{Acknowledgement, Operation};
 
@@ -190,6 +190,40 @@ fn unknown_outcomes_found_in_the_journal_are_known() {
 }
 
 #[test]
+fn what_was_accepted_is_what_the_journal_says() {
+    let accepted = |stale| Step::Write { delta: -10, stale, heard: Heard::Acceptance };
+    let judgement = judged(&Model::run(&[accepted(0), sold(0), Step::Unmade(Unmade::Barred), accepted(2)]));
+    assert_eq!((judgement.acknowledged.count, judgement.undecided), (3, 0));
+    assert_eq!(judgement.failed, BTreeMap::from([(VOIDED, 1)]));
+    assert_eq!(judgement.lost_updates.len(), 1, "the second write is lost to the last");
+    // An entry shows that it was not forgotten, whatever the service said.
+    let found = judged(&Model::run(&[Step::Write { delta: -10, stale: 0, heard: Heard::Oblivion }]));
+    assert_eq!((found.verdict, found.forgotten.len()), (Verdict::Clean, 0));
+}
+
+#[test]
+fn accepted_and_forgotten_is_lost_and_undecided_is_inconclusive() {
+    let forgotten = judged(&Model::run(&[sold(0), Step::Unmade(Unmade::Forgotten)]));
+    assert_eq!((forgotten.verdict, forgotten.forgotten.as_slice()), (Verdict::Lost, [Uuid::from_u128(2)].as_slice()));
+    let undecided = judged(&Model::run(&[sold(0), Step::Unmade(Unmade::Waits)]));
+    assert_eq!((undecided.verdict, undecided.doubts), (Verdict::Inconclusive, vec![Doubt::Undecided(1)]));
+}
+
+#[test]
+fn what_was_accepted_is_made_as_it_was_asked_for_and_once() {
+    let accepted = Step::Write { delta: -10, stale: 0, heard: Heard::Acceptance };
+    let mut other = Model::run(&[accepted]);
+    other.operations[0].delta = minor(-7);
+    assert_eq!((judged(&other).verdict, judged(&other).differing.len()), (Verdict::Lost, 1));
+    let mut twice = Model::run(&[accepted, accepted]);
+    twice.entries[1].request_id = twice.entries[0].request_id;
+    assert_eq!((judged(&twice).verdict, judged(&twice).doubled), (Verdict::Lost, 1));
+    let mut refused = Model::run(&[accepted, accepted]);
+    refused.operations[1].outcome = Outcome::Failed { reason: "INSUFFICIENT_BALANCE" };
+    assert_eq!(judged(&refused).doubts, [Doubt::FailedButJournaled(1)]);
+}
+
+#[test]
 fn a_reset_in_the_run_is_a_stranger_but_costs_nothing() {
     let mut model = Model::run(&[sold(0), sold(0)]);
     model.entries.push(Entry {
@@ -269,7 +303,7 @@ fn a_million_operations_are_judged_within_two_seconds() {
 
 proptest! {
     #[test]
-    fn agrees_with_the_model(steps in steps()) {
+    fn agrees_with_the_model(steps in prop_oneof![steps(), queued_steps()]) {
         let model = Model::run(&steps);
         let judgement = judged(&model);
         let expected = model.lost();
@@ -280,8 +314,12 @@ proptest! {
         prop_assert_eq!((judgement.lost, judgement.difference), (minor(sum), minor(sum)));
         prop_assert_eq!(judgement.unattributed, minor(0));
 
+        let unmade = |unmade| steps.iter().filter(|step| matches!(step, Step::Unmade(is) if *is == unmade)).count();
+        let (waiting, forgotten) = (unmade(Unmade::Waits), unmade(Unmade::Forgotten));
+        prop_assert_eq!((judgement.undecided as usize, judgement.forgotten.len()), (waiting, forgotten));
+
         let wrote = judgement.acknowledged.count > 0;
-        let verdict = match (expected.is_empty(), wrote) {
+        let verdict = match (expected.is_empty() && forgotten == 0, wrote && waiting == 0) {
             (false, _) => Verdict::Lost,
             (true, true) => Verdict::Clean,
             (true, false) => Verdict::Inconclusive,

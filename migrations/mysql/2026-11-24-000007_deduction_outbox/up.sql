@@ -16,6 +16,7 @@ CREATE TABLE deduction_outbox (
     detail        VARCHAR(500)  NOT NULL DEFAULT '',
     sender        BINARY(16)    NULL COMMENT 'who sends it while the claim lasts',
     claimed_until DATETIME(6)   NULL COMMENT 'NULL: nobody sends it',
+    promised      BOOLEAN       NOT NULL DEFAULT TRUE COMMENT 'FALSE: whoever wrote it may take it back while its claim lasts',
     traceparent   VARCHAR(55)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     created_at    DATETIME(6)   NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     updated_at    DATETIME(6)   NOT NULL DEFAULT (UTC_TIMESTAMP(6)),

@@ -3,7 +3,7 @@
 --
 -- Another program may write user_id, request_id and amount in a transaction of its own: everything else has a default. Such a row
 -- carries no claim, so the relay sends it as soon as it is committed. strategy: empty is the worker's. sender: who sends it until
--- claimed_until; NULL is nobody. reason: of FAILED and DEAD_LETTERED.
+-- claimed_until; NULL is nobody. promised: 0 where whoever wrote it may take it back until then. reason: of FAILED and DEAD_LETTERED.
 CREATE TABLE deduction_outbox (
     user_id       INTEGER NOT NULL CHECK (user_id > 0),
     request_id    BLOB    NOT NULL CHECK (length(request_id) = 16),
@@ -14,6 +14,7 @@ CREATE TABLE deduction_outbox (
     detail        TEXT    NOT NULL DEFAULT '',
     sender        BLOB,
     claimed_until TEXT,
+    promised      INTEGER NOT NULL DEFAULT 1 CHECK (promised IN (0, 1)),
     traceparent   TEXT    NOT NULL DEFAULT '',
     created_at    TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     updated_at    TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),

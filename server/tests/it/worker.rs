@@ -3,6 +3,7 @@
 
 mod letters;
 mod process;
+mod served;
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ const CONFINED: [Confined; 3] = [
         ],
     },
     Confined { library: "diesel", rooms: &["server/src/store"] },
-    Confined { library: "lapin", rooms: &["server/src/queue"] },
+    Confined { library: "lapin", rooms: &["server/src/queue", "xtask/src/e2e/queue"] },
 ];
 
 /// Reads every Rust file of the workspace and names each breach.

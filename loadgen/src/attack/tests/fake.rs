@@ -16,15 +16,20 @@ use zbl_client::{Client, Money, Reason};
 use zbl_proto::ERROR_DOMAIN;
 use zbl_proto::v1::account_service_server::{AccountService, AccountServiceServer};
 use zbl_proto::v1::deduct_stream_response::Outcome;
-use zbl_proto::v1::lab_service_server::{LabService, LabServiceServer};
+use zbl_proto::v1::lab_service_server::LabServiceServer;
 use zbl_proto::v1::*;
 
 use crate::attack::Stopper;
 
+mod lab;
+
 /// Items of a stream worked on at a time.
 const STREAMED: usize = 64;
 
-/// How a `Deduct` goes wrong.
+/// How often the journal is looked at for those who follow it.
+const LOOKS: Duration = Duration::from_millis(5);
+
+/// How a `Deduct` or a `DeductAsync` goes wrong.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
     /// Turned away for this reason.
@@ -41,6 +46,12 @@ pub(crate) enum Fault {
     Late(Duration),
     /// Nothing answers until the script is changed.
     Dead,
+    /// Accepted, and laid aside.
+    LaidAside,
+    /// Accepted, and never made.
+    Stuck,
+    /// Accepted, and not known any more.
+    Forgotten,
 }
 
 /// An account service on one account in memory, which keeps its journal honestly whatever happens to the balance.
@@ -56,8 +67,20 @@ pub(crate) struct Books {
     pub(crate) turned_away: VecDeque<Reason>,
     deducts: u64,
     pub(crate) stop_after: Option<(u64, Stopper)>,
+    /// What was accepted and not made, by request id.
+    queue: HashMap<String, (DeductRequest, Queued)>,
     /// By request id, until the deduction comes.
     holds: HashMap<String, Held>,
+}
+
+/// What becomes of an accepted deduction.
+#[derive(Clone, Copy, PartialEq)]
+enum Queued {
+    /// It is made when somebody looks.
+    Due,
+    Refused,
+    LaidAside,
+    Stuck,
 }
 
 /// A deduction to be held: tells that it has come, and learns when it may go on.
@@ -129,6 +152,38 @@ impl Books {
 }
 
 impl Books {
+    /// Accepts a deduction as the next fault wants it.
+    fn accept(&mut self, request: &DeductRequest) -> Result<(), Status> {
+        let fault = self.faults.pop_front();
+        let queued = match fault {
+            None | Some(Fault::AnswerLost) => Some(Queued::Due),
+            Some(Fault::LaidAside) => Some(Queued::LaidAside),
+            Some(Fault::Stuck) => Some(Queued::Stuck),
+            Some(Fault::Forgotten) => None,
+            Some(Fault::TurnedAway(reason)) => return Err(failure(Code::ResourceExhausted, reason)),
+            fault => return Err(Status::unimplemented(format!("{fault:?}"))),
+        };
+        if let Some(queued) = queued {
+            self.queue.insert(request.request_id.clone(), (request.clone(), queued));
+        }
+        match fault {
+            Some(Fault::AnswerLost) => Err(failure(Code::DeadlineExceeded, Reason::OutcomeUnknown)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what is due.
+    fn work_off(&mut self) {
+        let due = self.queue.extract_if(|_, (_, queued)| *queued == Queued::Due).collect::<Vec<_>>();
+        for (request_id, (request, _)) in due {
+            if self.deduct(&request, false).is_err() {
+                let (version, balance) = (self.version(), self.balance);
+                self.write(&request_id, EntryKind::Void, 0, version, balance);
+                self.queue.insert(request_id, (request, Queued::Refused));
+            }
+        }
+    }
+
     /// What the next fault makes of a deduction, and how late it is told.
     fn answer(&mut self, request: &DeductRequest) -> (Result<DeductResponse, Status>, Duration) {
         self.deducts += 1;
@@ -147,7 +202,9 @@ impl Books {
             Some(Fault::Overwritten) => self.deduct(request, true),
             Some(Fault::TurnedAway(reason)) => Err(failure(Code::Aborted, reason)),
             Some(Fault::BackendDown) => Err(failure(Code::Unavailable, Reason::BackendDown)),
-            Some(Fault::RequestLost | Fault::Dead) => Err(Status::unavailable("connection reset")),
+            Some(Fault::RequestLost | Fault::Dead | Fault::LaidAside | Fault::Stuck | Fault::Forgotten) => {
+                Err(Status::unavailable("connection reset"))
+            }
             Some(Fault::AnswerLost) => {
                 let lost = |_| Err(failure(Code::Unknown, Reason::OutcomeUnknown));
                 self.deduct(request, false).and_then(lost)
@@ -219,9 +276,22 @@ impl AccountService for Fake {
         request: Request<GetDeductionRequest>,
     ) -> Result<Response<GetDeductionResponse>, Status> {
         let request = request.into_inner();
-        assert!(request.resolve, "only a resolve is final");
         let mut books = self.books();
         books.turn_away()?;
+        books.work_off();
+        let reason = |reason: Reason| reason.as_str().to_owned();
+        let queued = books.queue.get(&request.request_id).map(|(_, queued)| match queued {
+            Queued::Due | Queued::Stuck => (DeductionState::Pending, String::new()),
+            Queued::LaidAside => (DeductionState::DeadLettered, reason(Reason::Contended)),
+            Queued::Refused => (DeductionState::Failed, reason(Reason::InsufficientBalance)),
+        });
+        if let Some((state, reason)) = queued {
+            return Ok(Response::new(GetDeductionResponse { state: state.into(), reason, ..Default::default() }));
+        }
+        if !request.resolve && books.receipt(&request.request_id).is_none() {
+            let state = DeductionState::NotFound.into();
+            return Ok(Response::new(GetDeductionResponse { state, ..Default::default() }));
+        }
         let receipt = books.receipt(&request.request_id);
         let state = if receipt.is_some() { DeductionState::Succeeded } else { DeductionState::Voided };
         if receipt.is_none() {
@@ -302,8 +372,14 @@ impl AccountService for Fake {
         Ok(Response::new(Box::pin(answers.buffer_unordered(STREAMED))))
     }
 
-    async fn deduct_async(&self, _: Request<DeductAsyncRequest>) -> Result<Response<DeductAsyncResponse>, Status> {
-        Err(Status::unimplemented("not attacked"))
+    async fn deduct_async(
+        &self,
+        request: Request<DeductAsyncRequest>,
+    ) -> Result<Response<DeductAsyncResponse>, Status> {
+        let DeductAsyncRequest { user_id, amount, request_id, strategy } = request.into_inner();
+        self.books().accept(&DeductRequest { user_id, amount, request_id: request_id.clone(), strategy })?;
+        let acceptance = Acceptance::Accepted.into();
+        Ok(Response::new(DeductAsyncResponse { user_id, request_id, acceptance }))
     }
 
     type WatchDeductionStream = tokio_stream::Empty<Result<WatchDeductionResponse, Status>>;
@@ -315,13 +391,24 @@ impl AccountService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
-    type StreamEntriesStream = tokio_stream::Empty<Result<StreamEntriesResponse, Status>>;
+    type StreamEntriesStream = Pin<Box<dyn Stream<Item = Result<StreamEntriesResponse, Status>> + Send>>;
 
     async fn stream_entries(
         &self,
-        _: Request<StreamEntriesRequest>,
+        request: Request<StreamEntriesRequest>,
     ) -> Result<Response<Self::StreamEntriesStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
+        let after = request.into_inner().after_version as usize;
+        let entries = stream::unfold((self.clone(), after), async |(fake, after)| {
+            tokio::time::sleep(LOOKS).await;
+            let entries = {
+                let mut books = fake.books();
+                books.work_off();
+                books.entries.get(after..).unwrap_or_default().to_vec()
+            };
+            let after = after + entries.len();
+            Some((Ok(StreamEntriesResponse { entries }), (fake, after)))
+        });
+        Ok(Response::new(Box::pin(entries)))
     }
 
     type StreamTimelineStream = tokio_stream::Empty<Result<StreamTimelineResponse, Status>>;
@@ -330,92 +417,6 @@ impl AccountService for Fake {
         &self,
         _: Request<StreamTimelineRequest>,
     ) -> Result<Response<Self::StreamTimelineStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
-    }
-}
-
-#[tonic::async_trait]
-impl LabService for Fake {
-    async fn reset_account(
-        &self,
-        request: Request<ResetAccountRequest>,
-    ) -> Result<Response<ResetAccountResponse>, Status> {
-        let request = request.into_inner();
-        let (mut books, set) = (self.books(), Money::parse(&request.balance).unwrap().minor());
-        let (version, delta) = (books.version(), set - books.balance);
-        books.write(&request.request_id, EntryKind::Reset, delta, version, set);
-        let answer =
-            ResetAccountResponse { user_id: 1, balance: request.balance, version: version + 1, ..Default::default() };
-        Ok(Response::new(answer))
-    }
-
-    type RunAttackStream = tokio_stream::Empty<Result<RunAttackResponse, Status>>;
-
-    async fn run_attack(&self, _: Request<RunAttackRequest>) -> Result<Response<Self::RunAttackStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
-    }
-
-    type RunScheduleStream = tokio_stream::Empty<Result<RunScheduleResponse, Status>>;
-
-    async fn run_schedule(&self, _: Request<RunScheduleRequest>) -> Result<Response<Self::RunScheduleStream>, Status> {
-        Err(Status::unimplemented("not attacked"))
-    }
-
-    async fn advance_schedule(
-        &self,
-        _: Request<AdvanceScheduleRequest>,
-    ) -> Result<Response<AdvanceScheduleResponse>, Status> {
-        Err(Status::unimplemented("not attacked"))
-    }
-
-    type HoldOperationStream = Pin<Box<dyn Stream<Item = Result<HoldOperationResponse, Status>> + Send>>;
-
-    /// Holds a deduction before anything of it is done, whatever the phase.
-    async fn hold_operation(
-        &self,
-        request: Request<HoldOperationRequest>,
-    ) -> Result<Response<Self::HoldOperationStream>, Status> {
-        let ((arrives, arrived), (gone, is_gone)) = (oneshot::channel(), oneshot::channel());
-        self.books().holds.insert(request.into_inner().request_id, Held { arrives, gone: is_gone });
-        let told = |event| Ok(HoldOperationResponse { event: Some(event) });
-        let armed = stream::once(async move { told(hold_operation_response::Event::Armed(HoldArmed {})) });
-        let arrived = stream::once(async move {
-            // One that is never called stands nowhere.
-            if arrived.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            told(hold_operation_response::Event::Arrived(HoldArrived { attempt: 1, ..HoldArrived::default() }))
-        });
-        // Dropped with the stream.
-        let held = stream::once(async move {
-            let _gone: oneshot::Sender<()> = gone;
-            std::future::pending().await
-        });
-        Ok(Response::new(Box::pin(armed.chain(arrived).chain(held))))
-    }
-
-    async fn clear_timeline(
-        &self,
-        _: Request<ClearTimelineRequest>,
-    ) -> Result<Response<ClearTimelineResponse>, Status> {
-        Err(Status::unimplemented("not attacked"))
-    }
-
-    /// Four round trips and a commit for each entry, a hundred before the first.
-    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
-        let entries = self.books().version();
-        let acknowledged = 100 + entries;
-        let locks_held = Duration::from_micros(250 * acknowledged as u64).try_into().ok();
-        let (round_trips, commits) = (4 * acknowledged, acknowledged);
-        let work =
-            WorkStatus { round_trips, commits, attempts: commits, acknowledged, locks_held, ..Default::default() };
-        let status = Some(ServerStatus { work: Some(work), ..ServerStatus::default() });
-        Ok(Response::new(GetStatusResponse { status }))
-    }
-
-    type WatchStatusStream = tokio_stream::Empty<Result<WatchStatusResponse, Status>>;
-
-    async fn watch_status(&self, _: Request<WatchStatusRequest>) -> Result<Response<Self::WatchStatusStream>, Status> {
         Err(Status::unimplemented("not attacked"))
     }
 }

@@ -65,7 +65,8 @@ impl History {
                 Outcome::Unknown => {
                     unsettled.insert(operation.request_id);
                 }
-                Outcome::Failed { .. } => {}
+                // No bench has deductions accepted.
+                Outcome::Failed { .. } | Outcome::Accepted | Outcome::Forgotten => {}
             }
         }
         let mut reading = Reading::new(IDS, &keys, &unsettled, self.began);
@@ -89,7 +90,7 @@ fn deductions() -> impl Strategy<Value = Vec<Step>> {
     steps().prop_map(|steps| {
         let same = |step| match step {
             Step::Write { stale, heard, .. } => Step::Write { delta: DEDUCTED, stale, heard },
-            Step::Refusal | Step::Void => step,
+            Step::Refusal | Step::Void | Step::Unmade(_) => step,
         };
         steps.into_iter().map(same).collect()
     })

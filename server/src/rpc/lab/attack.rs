@@ -6,7 +6,7 @@ use futures::{Stream, stream};
 use tokio::{sync::watch, task::JoinHandle};
 use tonic::Status;
 use zbl_loadgen::{
-    attack::{self, Attack, AttackError, Patience, Progress, Stopper},
+    attack::{self, Attack, AttackError, Manner, Patience, Progress, Stopper},
     pacer::Pacer,
     report::Report,
     verdict::Verdict,
@@ -68,7 +68,8 @@ pub(super) fn start(
     let clients = (0..CONNECTIONS).map(|_| lab.premises.own.client()).collect::<Result<Vec<_>, _>>()?;
     let (stopper, stop) = attack::stop();
     let (progress, seen) = watch::channel(Progress::default());
-    let attack = Attack { clients, workload, pacer: Pacer::ClosedLoop, patience: Patience::default() };
+    let attack =
+        Attack { clients, workload, pacer: Pacer::ClosedLoop, patience: Patience::default(), manner: Manner::Deduct };
     let outcome = tokio::spawn(async move {
         let outcome = attack::run(&attack, &progress, &stop).await;
         // Only now: a stopped attack goes on settling what it began.

@@ -105,11 +105,14 @@ impl Dialect {
     }
 
     /// Reads rows. Where they are many, the database might rather read all of a small table, and wait for its locks.
+    ///
+    /// Only the claim that a row is written with may end in its withdrawal. What is claimed later, by the relay or by whoever puts
+    /// it back, was promised, and must not look as if it were not.
     fn select(self, condition: &str) -> SqlLiteral<OutgoingColumns> {
         let now = self.now();
         sql(&format!(
             "SELECT user_id, request_id, amount, strategy, \
-             CASE WHEN state = 'RECORDED' AND claimed_until > {now} THEN 'CLAIMED' ELSE state END, \
+             CASE WHEN state = 'RECORDED' AND NOT promised AND claimed_until > {now} THEN 'CLAIMED' ELSE state END, \
              reason, detail, traceparent, created_at FROM deduction_outbox WHERE {condition}"
         ))
     }
@@ -147,11 +150,11 @@ impl Dialect {
             let NewOutgoing { key: Key { user_id, request_id }, amount, strategy, traceparent, sender } = row;
             let (amount, traceparent) = (self.amount(*amount), self.text(traceparent));
             let (id, sender) = (hex(request_id), hex(sender));
-            format!("({user_id},{id},{amount},'{strategy}',{traceparent},{sender},{until})")
+            format!("({user_id},{id},{amount},'{strategy}',{traceparent},{sender},{until},FALSE)")
         };
         format!(
-            "INSERT INTO deduction_outbox (user_id, request_id, amount, strategy, traceparent, sender, claimed_until) \
-             VALUES {}",
+            "INSERT INTO deduction_outbox \
+             (user_id, request_id, amount, strategy, traceparent, sender, claimed_until, promised) VALUES {}",
             listed(rows.into_iter().map(row), ",")
         )
     }
@@ -208,7 +211,7 @@ impl Dialect {
         let (table, now, until) = (self.by_key(), self.now(), self.in_time(claim));
         let (among, sender) = (among(keys), hex(&sender));
         format!(
-            "UPDATE {table} SET sender = {sender}, claimed_until = {until}, updated_at = {now} \
+            "UPDATE {table} SET sender = {sender}, claimed_until = {until}, promised = TRUE, updated_at = {now} \
              WHERE {among} AND {UNCLAIMED}{now})"
         )
     }
@@ -257,7 +260,7 @@ impl Dialect {
         let (among, sender, until, now) = (among(&[key]), hex(&sender), self.in_time(claim), self.now());
         format!(
             "UPDATE deduction_outbox SET state = 'RECORDED', reason = '', detail = '', sender = {sender}, \
-             claimed_until = {until}, updated_at = {now} WHERE {among} AND state = 'DEAD_LETTERED'"
+             claimed_until = {until}, promised = TRUE, updated_at = {now} WHERE {among} AND state = 'DEAD_LETTERED'"
         )
     }
 

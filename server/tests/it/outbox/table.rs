@@ -158,6 +158,7 @@ async fn another_programs_row_is_the_relays_at_once_and_one_that_is_no_deduction
         let claimed = scene.table.claim(Uuid::new_v4(), LONG, 10).await.unwrap();
         assert_eq!(claimed.len(), 1);
         assert_eq!((claimed[0].key, claimed[0].amount, &*claimed[0].strategy), (key(change), change.amount, ""));
+        assert!(matches!(scene.fate(change).await, Fate::Pending(_)), "a promise stays one while the relay sends it");
 
         for wrong in [Change { amount: money("0.00"), ..deduction(1) }, Change { user_id: 0, ..deduction(1) }] {
             let refused = std::panic::catch_unwind(|| execute(&database, &another_programs(&database, wrong)));
@@ -221,7 +222,8 @@ async fn what_was_put_aside_can_be_taken_up_again_once() {
         assert!(matches!(kept, Fate::DeadLettered(_)), "who decides is the operator: {kept:?}");
 
         let again = scene.outbox.requeue(key(change)).await.unwrap().unwrap();
-        assert_eq!((again.standing, &*again.reason), (Standing::Claimed, ""));
+        assert_eq!((again.standing, &*again.reason), (Standing::Recorded, ""), "it cannot be taken back");
+        assert!(matches!(scene.fate(change).await, Fate::Pending(_)));
         assert_eq!(scene.table.claim(Uuid::new_v4(), LONG, 10).await.unwrap(), [], "it is in hand");
         scene.outbox.sent(key(change)).await.unwrap();
         assert!(matches!(scene.fate(change).await, Fate::Pending(_)));
