@@ -66,7 +66,7 @@ impl Gauge {
         let before = *self.seen.borrow();
         let connected = self.queue.state() == LinkState::Up;
         let depths = if connected { self.queue.depths().await.ok().or(before.depths) } else { before.depths };
-        let oldest = self.outbox.backlog().await.map_or(before.oldest, |backlog| lag(backlog.oldest));
+        let oldest = self.outbox.oldest().await.map_or(before.oldest, lag);
         Depth { connected, depths, oldest }
     }
 }

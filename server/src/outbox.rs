@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::NaiveDateTime;
 use uuid::Uuid;
 
 use self::batch::Batches;
@@ -28,7 +29,7 @@ use crate::{
     error::Error,
     ledger::{Failed, Ledger, backend},
     queue::Queue,
-    store::outbox::{Backlog, End, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded},
+    store::outbox::{End, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded},
 };
 
 /// How long a call has its row to itself: longer than `--queue-wait` may be, so that whoever was told that nothing was accepted can
@@ -134,12 +135,12 @@ impl Outbox {
         Ok(row.filter(|row| row.standing.is_recorded()))
     }
 
-    /// How many deductions stand where.
+    /// When the oldest deduction was recorded that is neither decided nor put aside, UTC.
     ///
     /// # Errors
     /// The database's.
-    pub async fn backlog(&self) -> Result<Backlog, Error> {
-        self.table.backlog().await.map_err(backend)
+    pub async fn oldest(&self) -> Result<Option<NaiveDateTime>, Error> {
+        self.table.oldest().await.map_err(backend)
     }
 }
 

@@ -148,19 +148,6 @@ pub struct Swept {
     pub last: Option<(NaiveDateTime, Key)>,
 }
 
-/// How many rows stand where. FAILED ones are not counted: they stay for good, as the journal does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Recorded and not known to be sent.
-    pub recorded: i64,
-    /// Sent and not known to be settled.
-    pub sent: i64,
-    /// Put aside.
-    pub dead_lettered: i64,
-    /// When the oldest of those recorded or sent was recorded, UTC.
-    pub oldest: Option<NaiveDateTime>,
-}
-
 /// The table. Several rows at a time are those of one page or batch, at most some hundreds.
 #[async_trait]
 pub trait OutboxTable: Send + Sync + 'static {
@@ -177,7 +164,7 @@ pub trait OutboxTable: Send + Sync + 'static {
     /// Any [`super::Error`] but `Duplicate`; it may have been done.
     async fn mark_sent(&self, keys: Vec<Key>) -> Result<()>;
 
-    /// Takes back what `sender` has recorded, where its claim lasts still.
+    /// Takes back what `sender` has recorded, where its claim lasts for longer than `margin` still.
     ///
     /// # Errors
     /// Any [`super::Error`] but `Duplicate`; it may have been done.
@@ -219,9 +206,9 @@ pub trait OutboxTable: Send + Sync + 'static {
     /// Any [`super::Error`] but `Duplicate` and `CommitLost`.
     async fn sweep(&self, after: Option<(NaiveDateTime, Key)>, age: Duration, limit: i64) -> Result<Swept>;
 
-    /// How many rows stand where.
+    /// When the oldest of those recorded or sent was recorded, UTC. `None`: all are settled, or were put aside.
     ///
     /// # Errors
     /// Any [`super::Error`] but `Duplicate` and `CommitLost`.
-    async fn backlog(&self) -> Result<Backlog>;
+    async fn oldest(&self) -> Result<Option<NaiveDateTime>>;
 }

@@ -141,6 +141,11 @@ impl Scene {
     fn rows(&self, database: &Database) -> usize {
         rows(database, "SELECT request_id FROM deduction_outbox")
     }
+
+    /// How many of them say this.
+    fn in_state(&self, database: &Database, state: &str) -> usize {
+        rows(database, &format!("SELECT request_id FROM deduction_outbox WHERE state = '{state}'"))
+    }
 }
 
 pub fn key(change: Change) -> Key {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Circuit;
 use crate::store::{
     Matched, Result,
-    outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept},
+    outbox::{Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept},
 };
 
 #[async_trait]
@@ -50,7 +50,7 @@ impl OutboxTable for Circuit<dyn OutboxTable> {
         self.asked(move |table| async move { table.sweep(after, age, limit).await }).await
     }
 
-    async fn backlog(&self) -> Result<Backlog> {
-        self.asked(|table| async move { table.backlog().await }).await
+    async fn oldest(&self) -> Result<Option<NaiveDateTime>> {
+        self.asked(|table| async move { table.oldest().await }).await
     }
 }

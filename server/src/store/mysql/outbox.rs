@@ -13,7 +13,7 @@ use crate::{
     store::{
         Error, Isolation, Matched, Result, Transaction,
         meter::LockedSince,
-        outbox::{Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept, text},
+        outbox::{Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept, text},
         reports::text::Dialect,
         statements,
     },
@@ -164,7 +164,7 @@ impl OutboxTable for MysqlStore {
         text::outbox_swept(self.found(DIALECT.outbox_sweep(after, age, limit)).await?)
     }
 
-    async fn backlog(&self) -> Result<Backlog> {
-        Ok(text::backlog_of(&self.found(text::backlog()).await?))
+    async fn oldest(&self) -> Result<Option<NaiveDateTime>> {
+        Ok(text::oldest_of(&self.found(text::oldest()).await?))
     }
 }

@@ -11,7 +11,7 @@ use diesel::{
 };
 use uuid::Uuid;
 
-use super::{Backlog, DETAIL_MOST, End, Ending, Key, NewOutgoing, Outgoing, Standing, Swept};
+use super::{DETAIL_MOST, End, Ending, Key, NewOutgoing, Outgoing, Standing, Swept};
 use crate::{
     account::Money,
     store::{
@@ -33,9 +33,9 @@ type OutgoingColumns = (BigInt, Binary, MinorUnits, Text, Text, Text, Text, Text
 pub(in crate::store) type SweptRow = (i64, Vec<u8>, NaiveDateTime, i32);
 type SweptColumns = (BigInt, Binary, Timestamp, Integer);
 
-/// Counts of RECORDED, SENT and DEAD_LETTERED, and the oldest of the first two.
-pub(in crate::store) type BacklogRow = (i64, i64, i64, Option<NaiveDateTime>, Option<NaiveDateTime>);
-type BacklogColumns = (BigInt, BigInt, BigInt, Nullable<Timestamp>, Nullable<Timestamp>);
+/// When the oldest RECORDED and the oldest SENT row were recorded.
+pub(in crate::store) type OldestRow = (Option<NaiveDateTime>, Option<NaiveDateTime>);
+type OldestColumns = (Nullable<Timestamp>, Nullable<Timestamp>);
 
 type EntryColumns = (BigInt, BigInt, Binary, Text, MinorUnits, MinorUnits, BigInt, Text, Timestamp);
 
@@ -304,19 +304,10 @@ impl Dialect {
     }
 }
 
-/// How many rows stand where.
-pub(in crate::store) fn backlog() -> SqlLiteral<BacklogColumns> {
-    let count = |state: &str| format!("(SELECT COUNT(*) FROM deduction_outbox WHERE state = '{state}')");
-    let oldest = |state: &str| format!("(SELECT MIN(created_at) FROM deduction_outbox WHERE state = '{state}')");
-    let (recorded, sent) = ("RECORDED", "SENT");
-    sql(&format!(
-        "SELECT {}, {}, {}, {}, {}",
-        count(recorded),
-        count(sent),
-        count("DEAD_LETTERED"),
-        oldest(recorded),
-        oldest(sent)
-    ))
+/// The ends of two ranges of an index, however many rows there are.
+pub(in crate::store) fn oldest() -> SqlLiteral<OldestColumns> {
+    sql("SELECT (SELECT MIN(created_at) FROM deduction_outbox WHERE state = 'RECORDED'), \
+         (SELECT MIN(created_at) FROM deduction_outbox WHERE state = 'SENT')")
 }
 
 pub(in crate::store) fn key((user_id, request_id): &KeyRow) -> Result<Key> {
@@ -343,8 +334,6 @@ pub(in crate::store) fn outbox_swept(rows: Vec<SweptRow>) -> Result<Swept> {
     Ok(swept)
 }
 
-pub(in crate::store) fn backlog_of(rows: &[BacklogRow]) -> Backlog {
-    let &[(recorded, sent, dead_lettered, oldest_recorded, oldest_sent)] = rows else { return Backlog::default() };
-    let oldest = [oldest_recorded, oldest_sent].into_iter().flatten().min();
-    Backlog { recorded, sent, dead_lettered, oldest }
+pub(in crate::store) fn oldest_of(rows: &[OldestRow]) -> Option<NaiveDateTime> {
+    rows.iter().flat_map(|&(recorded, sent)| [recorded, sent]).flatten().min()
 }

@@ -11,7 +11,7 @@ use super::SqliteStore;
 use crate::store::{
     Matched, Result, Transaction,
     outbox::{
-        Backlog, Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept,
+        Ending, Key, NewOutgoing, OutboxTable, Outgoing, Recorded, Swept,
         text::{self, KeyRow, OutgoingRow},
     },
     reports::text::Dialect,
@@ -123,7 +123,7 @@ impl OutboxTable for SqliteStore {
         text::outbox_swept(self.reading(move |c| DIALECT.outbox_sweep(after, age, limit).load(c)).await?)
     }
 
-    async fn backlog(&self) -> Result<Backlog> {
-        Ok(text::backlog_of(&self.reading(|c| text::backlog().load(c)).await?))
+    async fn oldest(&self) -> Result<Option<NaiveDateTime>> {
+        Ok(text::oldest_of(&self.reading(|c| text::oldest().load(c)).await?))
     }
 }

@@ -93,7 +93,7 @@ async fn without_a_confirm_the_outcome_is_unknown_and_the_relay_sees_to_it() {
         let mut relay = scene.relay();
         until("the relay has sent it", async || {
             relay.tick().await.unwrap();
-            scene.outbox.backlog().await.unwrap().sent == 1
+            scene.in_state(&database, "SENT") == 1
         })
         .await;
         // What was in the broker's socket when it stood still came through as well.

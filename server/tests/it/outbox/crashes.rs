@@ -156,7 +156,7 @@ async fn several_relays_send_each_row_once_and_what_was_rolled_back_never() {
         execute(&database, &format!("BEGIN; {}; COMMIT", written.join("; ")));
         let relays = [scene.relay(), beside.relay(), scene.relay()];
         let run = relays.map(|relay| tokio::spawn(relay.run()));
-        until("all are sent", async || scene.outbox.backlog().await.unwrap().sent == 60).await;
+        until("all are sent", async || scene.in_state(&database, "SENT") == 60).await;
         scene.ready(60).await;
         for relay in run {
             relay.abort();
