@@ -29,7 +29,7 @@ pub enum Outcome {
     Unknown,
     /// It was accepted, to be made later. What came of it is for the journal to say.
     Accepted,
-    /// It was accepted, and the service knows nothing of it any more.
+    /// It was accepted, and the service knows nothing of it any more, or has voided it without a word why.
     Forgotten,
 }
 

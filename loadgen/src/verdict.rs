@@ -292,12 +292,11 @@ impl<'a> Case<'a> {
                 self.acknowledge(operation.delta);
                 self.mourn(index)?;
             }
-            (Outcome::Unknown | Outcome::Accepted | Outcome::Forgotten, Claim::Voided) => {
-                *self.failed.entry(VOIDED).or_default() += 1;
-            }
+            (Outcome::Unknown, Claim::Voided) => *self.failed.entry(VOIDED).or_default() += 1,
             (Outcome::Unknown, Claim::Nothing) => self.unknown += 1,
-            (Outcome::Accepted, Claim::Nothing) => self.undecided += 1,
-            (Outcome::Forgotten, Claim::Nothing) => self.forgotten.push(operation.request_id),
+            // Of one that is barred the service was not asked why.
+            (Outcome::Accepted, Claim::Nothing | Claim::Voided) => self.undecided += 1,
+            (Outcome::Forgotten, Claim::Nothing | Claim::Voided) => self.forgotten.push(operation.request_id),
             (Outcome::Failed { reason }, claim) => {
                 *self.failed.entry(reason).or_default() += 1;
                 if let Claim::Entry(index) = claim {

@@ -154,7 +154,8 @@ async fn ask(clients: &[Client], user_id: i64, operations: &mut [Operation], acc
     let mut answers = pin!(asked.buffer_unordered(QUESTIONS_IN_FLIGHT));
     while let Some((index, answer)) = answers.next().await {
         match answer {
-            Ok(Fate::NotFound) => operations[index].outcome = Outcome::Forgotten,
+            // Neither is an answer to what was accepted: a promise is not voided either.
+            Ok(Fate::NotFound | Fate::Voided) => operations[index].outcome = Outcome::Forgotten,
             Ok(fate) => operations[index].outcome = Outcome::of(&fate),
             // It is asked for again.
             Err(_) => {}

@@ -26,7 +26,7 @@ pub(crate) enum Step {
 /// What becomes of an accepted change that is not made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Unmade {
-    /// It is barred by a VOID.
+    /// It is barred by a VOID, and refused.
     Barred,
     /// It waits still.
     Waits,
@@ -117,10 +117,15 @@ impl Model {
                 (-5, Outcome::Unknown)
             }
             Step::Unmade(unmade) => {
-                if unmade == Unmade::Barred {
-                    self.write(request_id, EntryKind::Void, 0, self.values.len() - 1);
-                }
-                (-5, if unmade == Unmade::Forgotten { Outcome::Forgotten } else { Outcome::Accepted })
+                let outcome = match unmade {
+                    Unmade::Barred => {
+                        self.write(request_id, EntryKind::Void, 0, self.values.len() - 1);
+                        Outcome::Failed { reason: "INSUFFICIENT_BALANCE" }
+                    }
+                    Unmade::Waits => Outcome::Accepted,
+                    Unmade::Forgotten => Outcome::Forgotten,
+                };
+                (-5, outcome)
             }
         };
         self.operations.push(Operation { request_id, delta: Money::from_minor(delta), outcome });

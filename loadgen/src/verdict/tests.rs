@@ -194,11 +194,21 @@ fn what_was_accepted_is_what_the_journal_says() {
     let accepted = |stale| Step::Write { delta: -10, stale, heard: Heard::Acceptance };
     let judgement = judged(&Model::run(&[accepted(0), sold(0), Step::Unmade(Unmade::Barred), accepted(2)]));
     assert_eq!((judgement.acknowledged.count, judgement.undecided), (3, 0));
-    assert_eq!(judgement.failed, BTreeMap::from([(VOIDED, 1)]));
+    assert_eq!(judgement.failed, BTreeMap::from([("INSUFFICIENT_BALANCE", 1)]));
     assert_eq!(judgement.lost_updates.len(), 1, "the second write is lost to the last");
     // An entry shows that it was not forgotten, whatever the service said.
     let found = judged(&Model::run(&[Step::Write { delta: -10, stale: 0, heard: Heard::Oblivion }]));
     assert_eq!((found.verdict, found.forgotten.len()), (Verdict::Clean, 0));
+}
+
+/// A promise is kept or refused with a reason; a VOID alone is neither.
+#[test]
+fn accepted_and_voided_without_a_word_is_lost() {
+    let mut model = Model::run(&[sold(0), Step::Unmade(Unmade::Barred)]);
+    model.operations[1].outcome = Outcome::Forgotten;
+    assert_eq!((judged(&model).verdict, judged(&model).forgotten.len()), (Verdict::Lost, 1));
+    model.operations[1].outcome = Outcome::Accepted;
+    assert_eq!((judged(&model).verdict, judged(&model).undecided), (Verdict::Inconclusive, 1));
 }
 
 #[test]

@@ -19,12 +19,13 @@ use crate::{
 /// a queue builds up, which the latency of acceptance should not show.
 const REST: (u64, u64) = (1, 50);
 const MEASURED: (u64, u64) = (128, 4);
-const BURST: (u64, u64) = (128, 20);
+const BURST: (u64, u64) = (128, 10);
 /// A queue that is smaller than the burst.
 const LIMIT: u64 = 500;
 
-/// A worker that takes them one by one.
-const ONE_BY_ONE: [&str; 3] = ["--queue-name=zbl.peak", "--prefetch=1", "--strategy=pessimistic"];
+/// A worker that takes them one by one, and thinks about each.
+const ONE_BY_ONE: [&str; 4] =
+    ["--queue-name=zbl.peak", "--prefetch=1", "--strategy=pessimistic", "--compute-delay=5ms"];
 /// The same, with a queue of its own that is soon full.
 const SOON_FULL: [&str; 4] = ["--queue-name=zbl.full", "--queue-limit=500", "--prefetch=16", "--strategy=batched"];
 
