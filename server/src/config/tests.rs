@@ -158,6 +158,7 @@ fn every_setting_can_come_from_every_layer() {
     for setting in SETTINGS {
         let value = match setting.name {
             "redis_url" | "redlock_urls" => "redis://localhost",
+            "amqp_url" => "amqp://localhost",
             "otlp_endpoint" => "http://localhost:4317",
             _ if setting.default.is_empty() => "x",
             _ => setting.default,
