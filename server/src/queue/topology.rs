@@ -81,8 +81,8 @@ impl Topology {
         let limits = [("x-max-length", i64::from(self.limit).into()), ("x-delivery-limit", DELIVERY_LIMIT.into())];
         self.make(&channel, &self.main, &[&forwarding_to(&self.dead)[..], &limits[..]].concat()).await?;
         for (queue, delay) in self.retry.iter().zip(DELAYS) {
-            // Where none of them has room, what fails stays in hand, and then the queue itself fills.
-            let life = [("x-message-ttl", millis(delay).into()), ("x-max-length", i64::from(self.limit).into())];
+            // No limit of their own: with it, a full queue, full delay queues and full hands would wait for each other for ever.
+            let life = [("x-message-ttl", millis(delay).into())];
             self.make(&channel, queue, &[&forwarding_to(&self.main)[..], &life[..]].concat()).await?;
         }
         channel.close(REPLY_SUCCESS, "OK".into()).await.map_err(|error| said(&error))
