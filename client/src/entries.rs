@@ -86,7 +86,7 @@ impl EntryStream {
     ///
     /// # Errors
     /// An [`Error`] that no reconnection would cure: the account is not there, its journal does not go as far as the version
-    /// to begin after ([`Reason::InvalidResume`]: the database was restored from an older copy, perhaps), or an entry is
+    /// to begin after ([`crate::Reason::InvalidResume`]: the database was restored from an older copy, perhaps), or an entry is
     /// missing. The stream has ended then.
     pub async fn next(&mut self) -> Result<EntryStreamItem, Error> {
         loop {
