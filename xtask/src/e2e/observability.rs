@@ -9,13 +9,14 @@ mod monitor;
 use std::time::Duration;
 
 use serde_json::Value;
-use test_support::{Redis, fresh_database, poll_until};
+use test_support::{RabbitMq, Redis, fresh_database, poll_until};
 use zbl_client::{Client, Money};
 
 use self::monitor::Monitor;
 use super::{
     attack::Attack,
     checks::{Checks, ensure},
+    queue::Poison,
     stage::{Server, Stage},
 };
 use crate::{
@@ -64,7 +65,9 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     let mut nodes = (0..NODES).map(|_| Redis::start()).collect::<Result<Vec<_>, _>>()?;
     let urls: Vec<String> = nodes.iter().map(Redis::url).collect();
     let redis = ["--redis-url", &urls[0], "--redlock-urls", &urls.join(",")];
-    let settings: Vec<&str> = SETTINGS.into_iter().chain(redis).collect();
+    let broker = RabbitMq::start()?;
+    let queue = ["--amqp-url", &broker.url(), "--worker=true"];
+    let settings: Vec<&str> = SETTINGS.into_iter().chain(redis).chain(queue).collect();
     let server = Server::start_with(stage, &fresh_database()?, &settings)?;
     let monitor = Monitor::start(stage, server.http_address())?;
     let scene = Scene { stage, server: &server, monitor: &monitor };
@@ -80,7 +83,7 @@ pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     checks.check("Alertmanager has them: who is woken for the critical one is not told the other", || scene.is_told());
     checks.check("ResetAccount closes them", || scene.closes(lossy));
 
-    scene.load(&mut nodes[0])?;
+    scene.load(&mut nodes[0], &broker)?;
     checks.check("promtool check metrics: clean", || scene.exposition());
     let rules = monitor.rules()?;
     checks.check_and_note("every rule is evaluated, and says what to do", || deployed::check_rules(&rules));
@@ -166,8 +169,8 @@ impl Scene<'_> {
         self.monitor.found(&format!("absent({LOSS})"))
     }
 
-    /// A little of everything: every strategy, reads, and a Redis that goes and comes back.
-    fn load(&self, redis: &mut Redis) -> Result<(), Failure> {
+    /// A little of everything: every strategy, reads, a Redis that goes and comes back, the queue, and a message that is no deduction.
+    fn load(&self, redis: &mut Redis, broker: &RabbitMq) -> Result<(), Failure> {
         let address = self.server.address().to_string();
         let loadgen = |arguments: &[&str]| {
             let mut command = self.stage.command("loadgen", &arguments[..1]);
@@ -184,6 +187,9 @@ impl Scene<'_> {
             loadgen(&[&arguments[..], &["--strategy", strategy]].concat())?;
         }
         redis.restart()?;
+        loadgen(&["attack", "--async", "--workers", "20", "--deductions", "5", "--expect", "clean"])?.expect(0)?;
+        Poison::new(&broker.url())?.put()?;
+        self.monitor.found("sum(worker_dead_letters_total) > 0")?;
         // The comparison has attacked with `none` as well.
         self.monitor.found(&format!("{LOSS} == 1"))
     }

@@ -19,7 +19,7 @@ use super::{
     stage::{Server, Stage},
 };
 use crate::command::Failure;
-use poison::Poison;
+pub(super) use poison::Poison;
 
 /// A part of the run takes some seconds, on a loaded machine with a broker that is starting some tens of them.
 const PATIENCE: Duration = Duration::from_secs(180);

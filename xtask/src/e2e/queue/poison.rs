@@ -16,26 +16,26 @@ const QUEUE: &str = "zbl.deductions";
 const KIND: &str = "zbl.v1.DeductRequest";
 
 /// Whoever puts it in, and what was put in.
-pub(super) struct Poison {
+pub(in crate::e2e) struct Poison {
     url: String,
     runtime: Runtime,
     ids: BTreeSet<String>,
 }
 
 impl Poison {
-    pub(super) fn new(url: &str) -> Result<Self, Failure> {
+    pub(in crate::e2e) fn new(url: &str) -> Result<Self, Failure> {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Failed(error.to_string()))?;
         Ok(Self { url: url.to_owned(), runtime, ids: BTreeSet::new() })
     }
 
     /// The message ids of what was put in.
-    pub(super) const fn ids(&self) -> &BTreeSet<String> {
+    pub(in crate::e2e) const fn ids(&self) -> &BTreeSet<String> {
         &self.ids
     }
 
     /// Puts one of each kind in, and returns when the broker has confirmed them.
-    pub(super) fn put(&mut self) -> Result<(), Failure> {
+    pub(in crate::e2e) fn put(&mut self) -> Result<(), Failure> {
         let number = self.ids.len();
         let another = "00000000-0000-4000-8000-000000000000";
         let body =
