@@ -27,7 +27,7 @@ pub(super) struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Starts them and waits until both listen.
+    /// Starts them and waits until both are ready.
     pub(super) fn start(stage: &'a Stage, target: SocketAddr) -> Result<Self, Failure> {
         let directory = stage.path("monitor");
         fs::create_dir_all(&directory).map_err(|error| Failure::Failed(format!("{}: {error}", directory.display())))?;
@@ -51,7 +51,20 @@ impl<'a> Monitor<'a> {
             )?,
             start("prometheus", prometheus, config, &[storage("--storage.tsdb.path")])?,
         ];
-        Ok(Self { stage, prometheus, alertmanager, _running: running })
+        let monitor = Self { stage, prometheus, alertmanager, _running: running };
+        [alertmanager, prometheus].into_iter().try_for_each(|address| monitor.ready(address))?;
+        Ok(monitor)
+    }
+
+    /// Waits until it answers: it listens before it has read what it stored.
+    fn ready(&self, address: SocketAddr) -> Result<(), Failure> {
+        let url = format!("http://{address}/-/ready");
+        let ready = poll_until(TIMEOUT, || {
+            let mut curl = self.stage.foreign("curl");
+            curl.args(["--silent", "--fail", "--max-time", MAX_TIME_S, &url]);
+            self.stage.run(curl, CURL_TIMEOUT).ok()?.expect(0).ok()
+        });
+        ready.map(drop).ok_or_else(|| Failure::Failed(format!("not within {TIMEOUT:?}: {url}")))
     }
 
     /// What an expression comes to now: its series, or none.
