@@ -10,6 +10,7 @@ mod work;
 
 use std::{future::Future, sync::Arc, time::Instant};
 
+use axum::Router;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -65,9 +66,8 @@ const DEMO_ACCOUNT: i64 = 1;
 /// Its opening balance: 1000.00.
 const DEMO_BALANCE: Money = Money::from_minor(100_000);
 
-/// What health is told for: the server as a whole, and each service.
-const HEALTH_OF: [&str; 5] = [
-    "",
+/// The services of the contract.
+const SERVICES: [&str; 4] = [
     <AccountServiceServer<AccountRpc> as NamedService>::NAME,
     <ReportServiceServer<ReportRpc> as NamedService>::NAME,
     <QueueServiceServer<QueueRpc> as NamedService>::NAME,
@@ -217,8 +217,10 @@ impl App {
             access: handlers.access.clone(),
             tracer: handlers.tracer.clone(),
         };
-        let grpc = ports::grpc(grpc, layers, routes.routes(), stopping.clone());
-        let http = self.serve_http(http, handlers, hands, draining, stopping.clone());
+        let routes = routes.routes();
+        let web = ports::grpc_web(layers.clone(), routes.clone(), &SERVICES);
+        let grpc = ports::grpc(grpc, layers, routes, stopping.clone());
+        let http = self.serve_http(http, handlers, web, hands, draining, stopping.clone());
         let work = make_deductions(worker, stopping.clone());
         let delay = self.config.drain_delay;
         tracing::info!(grpc = %bound.grpc, http = %bound.http, "serving");
@@ -232,7 +234,7 @@ impl App {
             // Streams end first: the ports wait for them. Those of health end when their service is forgotten.
             tracing::info!("stopping: no more connections are taken, and streams end");
             stop.send_replace(true);
-            for service in HEALTH_OF {
+            for service in health_of() {
                 health.clear_service_status(service).await;
             }
         });
@@ -364,6 +366,7 @@ impl App {
         &self,
         connections: mpsc::Receiver<Connection>,
         handlers: Handlers,
+        web: Router,
         hands: Option<Hands>,
         draining: watch::Receiver<bool>,
         stopping: watch::Receiver<bool>,
@@ -373,13 +376,19 @@ impl App {
         let read_gauges = gauges(&self.ledger, &handlers.limits, hands);
         let access = handlers.access.clone();
         let turn_away = move |headers: &_| access.check(headers).err().map(|error| rpc::refused(&error));
-        let router = http::router(move || readiness.clone().check(), read_gauges, turn_away, rpc::facade(handlers));
+        let router =
+            http::router(move || readiness.clone().check(), read_gauges, turn_away, rpc::facade(handlers).merge(web));
         ports::http(connections, router, self.config.handshake_timeout, stopping).await
     }
 }
 
+/// What health is told for: the server as a whole, and each service.
+fn health_of() -> impl Iterator<Item = &'static str> {
+    [""].into_iter().chain(SERVICES)
+}
+
 async fn tell(health: &HealthReporter, status: ServingStatus) {
-    for service in HEALTH_OF {
+    for service in health_of() {
         health.set_service_status(service, status).await;
     }
 }

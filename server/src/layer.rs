@@ -32,6 +32,7 @@ pub(crate) use self::{deadline::Deadline, message::Timed};
 use crate::{access::Access, limit::Limits};
 
 /// What the layers are made with.
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// The longest that a call may go on.
     pub max_deadline: Duration,
@@ -67,7 +68,11 @@ where
 
 /// A service that answers gRPC.
 pub(crate) trait Rpc:
-    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
 }
 
@@ -75,6 +80,7 @@ impl<S> Rpc for S where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
         + Clone
         + Send
+        + Sync
         + 'static
 {
 }

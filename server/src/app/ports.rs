@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 
 use axum::Router;
 use futures::{Stream, StreamExt};
+use http::Request;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -13,11 +14,15 @@ use hyper_util::{
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
+    body::Body,
     service::Routes,
     transport::{Server, server::Connected},
 };
 
 use super::{Error, failed, stopped};
+use tonic_web::GrpcWebLayer;
+use tower::{ServiceBuilder, ServiceExt};
+
 use crate::{layer, port::Connection};
 
 /// The most streams of one connection, each a call or a watcher.
@@ -63,6 +68,15 @@ pub(super) async fn grpc(
         .serve_with_incoming_shutdown(accepted(connections), async move { stopped(&mut stopping).await })
         .await
         .map_err(failed)
+}
+
+/// The same services for browsers, which speak gRPC-Web, as routes of the HTTP port.
+pub(super) fn grpc_web(layers: layer::Settings, routes: Routes, services: &[&str]) -> Router {
+    let service =
+        ServiceBuilder::new().layer(GrpcWebLayer::new()).layer(layer::stack::<Routes>(layers)).service(routes);
+    let service = service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
+    let path = |service: &&str| format!("/{service}/{{method}}");
+    services.iter().map(path).fold(Router::new(), |router, path| router.route_service(&path, service.clone()))
 }
 
 fn accepted(connections: mpsc::Receiver<Connection>) -> impl Stream<Item = Result<Connection, io::Error>> {

@@ -190,6 +190,15 @@ impl LabService for LabRpc {
         Ok(Response::new(v1::AdvanceScheduleResponse { step: Some(step) }))
     }
 
+    type FindScheduleStream = Answers<v1::FindScheduleResponse>;
+
+    async fn find_schedule(
+        &self,
+        _: Request<v1::FindScheduleRequest>,
+    ) -> Result<Response<Self::FindScheduleStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn clear_timeline(
         &self,
         _: Request<v1::ClearTimelineRequest>,

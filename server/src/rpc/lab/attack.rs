@@ -106,6 +106,7 @@ impl Running {
                     total: signed(progress.total),
                     done: signed(progress.done),
                     acknowledged: signed(progress.acknowledged),
+                    user_id: 0,
                 };
                 (Ok(Step::Progress(step)), false)
             }

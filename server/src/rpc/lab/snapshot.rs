@@ -45,6 +45,8 @@ impl Lab {
             projection: progress.as_ref().and_then(|progress| projection(&progress.borrow())),
             queue: depth.as_ref().and_then(|depth| queue(*depth.borrow(), hands.as_ref())),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
+            changes: None,
+            trace_url: String::new(),
         }
     }
 }

@@ -1,0 +1,3 @@
+export function Attack() {
+    return <p>Attack</p>;
+}

@@ -1,0 +1,3 @@
+export function Duel() {
+    return <p>Duel</p>;
+}

@@ -1,0 +1,3 @@
+export function History() {
+    return <p>History</p>;
+}

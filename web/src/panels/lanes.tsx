@@ -1,0 +1,3 @@
+export function Lanes() {
+    return <p>Lanes</p>;
+}

@@ -1,0 +1,3 @@
+export function Monitor() {
+    return <p>Monitor</p>;
+}
