@@ -1,6 +1,9 @@
 // How the page is built: everything into dist/, which the server embeds; nothing inline, nothing from elsewhere.
 import { defineConfig } from 'vitest/config';
 
+/** The server behind `npm run dev`. It sees the Host that the browser named, or it would take the page for a foreign one. */
+const SERVER = { target: process.env.ZBL_HTTP ?? 'http://127.0.0.1:8080', changeOrigin: false };
+
 export default defineConfig({
     base: './',
     build: {
@@ -11,7 +14,6 @@ export default defineConfig({
         chunkSizeWarningLimit: 1200,
     },
     esbuild: { jsx: 'automatic', jsxImportSource: 'preact' },
-    // `npm run dev` beside a server on its usual port.
-    server: { proxy: { '/zbl.v1.': 'http://127.0.0.1:8080', '/source/': 'http://127.0.0.1:8080' } },
+    server: { proxy: { '/zbl.v1.': SERVER, '/source/': SERVER } },
     test: { include: ['test/**/*.test.ts', 'test/**/*.test.tsx'] },
 });

@@ -28,10 +28,22 @@ export function base(): EChartsCoreOption {
         aria: { enabled: true, decal: { show: true } },
         textStyle: { color: color('--text'), fontFamily: 'inherit' },
         color: [color('--accent'), color('--lost'), color('--kept'), color('--warn'), color('--muted')],
-        grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
+        grid: { left: 8, right: 16, top: 32, bottom: 8, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
         legend: { top: 0, textStyle: { color: color('--text') } },
         tooltip: { trigger: 'axis', renderMode: 'richText', backgroundColor: color('--raised'), textStyle: { color: color('--text') } },
     };
+}
+
+/** How axes are drawn, whatever their kind. */
+function axes(): object {
+    const axis = {
+        axisLine: { lineStyle: { color: color('--line') } },
+        axisTick: { lineStyle: { color: color('--line') } },
+        axisLabel: { color: color('--muted') },
+        splitLine: { lineStyle: { color: color('--line') } },
+        nameTextStyle: { color: color('--muted') },
+    };
+    return { categoryAxis: axis, logAxis: axis, timeAxis: axis, valueAxis: axis };
 }
 
 /** A chart of these options on top of the common ones. `label` is what it shows, for those who cannot see it. */
@@ -42,7 +54,7 @@ export function Chart({ options, label }: { readonly options: EChartsCoreOption;
         if (place.current === null) {
             return undefined;
         }
-        const drawn = init(place.current);
+        const drawn = init(place.current, axes());
         const watch = new ResizeObserver(() => drawn.resize());
         watch.observe(place.current);
         chart.current = drawn;
@@ -54,6 +66,7 @@ export function Chart({ options, label }: { readonly options: EChartsCoreOption;
     }, []);
     const inTheme = theme.value;
     useEffect(() => {
+        chart.current?.setTheme(axes());
         chart.current?.setOption({ ...base(), ...options }, { notMerge: true, lazyUpdate: true });
     }, [options, inTheme]);
     return <div class="chart" role="img" aria-label={label} ref={place} />;

@@ -15,6 +15,9 @@ export type LinkState =
     | { readonly is: 'lost'; readonly failure: Failure; readonly retryAt: number }
     | { readonly is: 'refused'; readonly failure: Failure };
 
+/** Opens a stream that lasts until `end`. */
+export type Open<T> = (end: AbortSignal, opened: () => void) => AsyncIterable<T>;
+
 /** How all streams are that the page wants, by name. */
 const states = signal<ReadonlyMap<string, LinkState>>(new Map());
 
@@ -44,32 +47,31 @@ function tell(name: string, state: LinkState | undefined): void {
  * Opens a stream and hands on what comes, until the returned function is called. A stream that ends or breaks is opened
  * again; one that the server refuses (no token, bad request) is told as refused, and opened again with another token.
  *
- * `open` is asked anew each time, so that it can resume where the last one stopped.
+ * `open` is asked anew each time, so that it can resume where the last one stopped. Where a stream may be silent for long,
+ * `opened`, given to the call as `onHeader`, tells that the server has answered.
  */
-export function follow<T>(name: string, open: (end: AbortSignal) => AsyncIterable<T>, take: (message: T) => void): () => void {
+export function follow<T>(name: string, open: Open<T>, take: (message: T) => void): () => void {
     const ended = new AbortController();
     void keepOpen(name, open, take, ended.signal).finally(() => tell(name, undefined));
     return () => ended.abort();
 }
 
-async function keepOpen<T>(
-    name: string,
-    open: (end: AbortSignal) => AsyncIterable<T>,
-    take: (message: T) => void,
-    end: AbortSignal,
-): Promise<void> {
+async function keepOpen<T>(name: string, open: Open<T>, take: (message: T) => void, end: AbortSignal): Promise<void> {
     let pause = PAUSE_FIRST_MS;
+    const opened = (): void => {
+        if (stateOf(name)?.is === 'opening') {
+            pause = PAUSE_FIRST_MS;
+            tell(name, { is: 'live' });
+        }
+    };
     // A call, because the compiler takes a flag that it has seen for one that stays.
     const isOver = (): boolean => end.aborted;
     while (!isOver()) {
         tell(name, { is: 'opening' });
         let why: Failure = { reason: '', message: 'the stream ended', away: true };
         try {
-            for await (const message of open(end)) {
-                if (pause !== PAUSE_FIRST_MS || stateOf(name)?.is !== 'live') {
-                    pause = PAUSE_FIRST_MS;
-                    tell(name, { is: 'live' });
-                }
+            for await (const message of open(end, opened)) {
+                opened();
                 take(message);
             }
         } catch (error) {
