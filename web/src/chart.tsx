@@ -28,7 +28,7 @@ export function base(): EChartsCoreOption {
         aria: { enabled: true, decal: { show: true } },
         textStyle: { color: color('--text'), fontFamily: 'inherit' },
         color: [color('--accent'), color('--lost'), color('--kept'), color('--warn'), color('--muted')],
-        grid: { left: 8, right: 16, top: 32, bottom: 8, containLabel: true },
+        grid: { left: 8, right: 16, top: 32, bottom: 8, outerBoundsMode: 'same', outerBoundsContain: 'axisLabel' },
         legend: { top: 0, textStyle: { color: color('--text') } },
         tooltip: { trigger: 'axis', renderMode: 'richText', backgroundColor: color('--raised'), textStyle: { color: color('--text') } },
     };

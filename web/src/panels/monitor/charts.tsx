@@ -54,10 +54,11 @@ interface Line {
 export function Charts({ moments, at }: { readonly moments: readonly Moment[]; readonly at: number | null }) {
     const said = text.value;
     const lost = color('--lost');
-    const draw = (title: string, name: string, lines: readonly Line[]) => (
+    // A balance far from zero is not drawn from there: what it is off by would not be seen.
+    const draw = (title: string, name: string, lines: readonly Line[], scale = false) => (
         <figure data-test={`monitor-chart-${name}`}>
             <figcaption>{title}</figcaption>
-            <Chart options={options(moments, at, lines)} label={title} />
+            <Chart options={options(moments, at, lines, scale)} label={title} />
         </figure>
     );
     return (
@@ -74,7 +75,7 @@ export function Charts({ moments, at }: { readonly moments: readonly Moment[]; r
             {draw(said.balance, 'balance', [
                 { name: said.expected, color: color('--kept'), dash: 'dashed', value: ({ account }) => pixels(account?.expected) },
                 { name: said.actual, color: lost, dash: 'solid', value: ({ account }) => pixels(account?.actual) },
-            ])}
+            ], true)}
             {draw(said.load, 'load', [
                 { name: said.inFlight, color: color('--accent'), dash: 'solid', value: ({ status }) => Number(status.inFlight) },
                 { name: said.poolUsed, color: color('--write'), dash: 'dashed', value: ({ status }) => status.pool?.inUse ?? null },
@@ -89,7 +90,7 @@ function pixels(units: bigint | undefined): number | null {
     return units === undefined ? null : Number(units) / 100;
 }
 
-function options(moments: readonly Moment[], at: number | null, lines: readonly Line[]): EChartsCoreOption {
+function options(moments: readonly Moment[], at: number | null, lines: readonly Line[], scale: boolean): EChartsCoreOption {
     const grid = { axisLine: { lineStyle: { color: color('--line') } }, splitLine: { lineStyle: { color: color('--line') } } };
     const cursor = {
         silent: true,
@@ -105,11 +106,11 @@ function options(moments: readonly Moment[], at: number | null, lines: readonly 
             splitLine: { show: false },
             axisLabel: { color: color('--muted'), hideOverlap: true, formatter: clock },
         },
-        yAxis: { type: 'value', ...grid, axisLabel: { color: color('--muted') } },
+        yAxis: { type: 'value', ...grid, axisLabel: { color: color('--muted') }, scale },
         series: lines.map((line, index) => ({
             type: 'line',
             name: line.name,
-            showSymbol: false,
+            symbol: 'none',
             itemStyle: { color: line.color },
             lineStyle: { color: line.color, type: line.dash, width: 2 },
             data: moments.map((moment) => [moment.at, line.value(moment)]),

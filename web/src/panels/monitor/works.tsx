@@ -7,7 +7,7 @@ import type {
     TimelineStatus,
 } from '../../generated/zbl/v1/lab_service_pb';
 import { words } from '../../words';
-import { NONE, rough, span } from './format';
+import { inMilliseconds, NONE, rough, span } from './format';
 import { Facts } from './pieces';
 import { milliseconds } from './rates';
 import type { Moment } from './ring';
@@ -122,8 +122,8 @@ function databaseRows({ rates, status: { work } }: Moment): Rows {
     return [
         [said.roundTrips, rough(rates?.roundTrips)],
         [said.rollbacks, rough(rates?.rollbacks)],
-        [said.attempts, work === undefined ? NONE : mean(Number(work.attempts), work.acknowledged)],
-        [said.lockHeld, work?.locksHeld === undefined ? NONE : `${mean(milliseconds(work.locksHeld), work.commits)} ms`],
+        [said.attempts, rough(work === undefined ? null : mean(Number(work.attempts), work.acknowledged))],
+        [said.lockHeld, inMilliseconds(work?.locksHeld === undefined ? null : mean(milliseconds(work.locksHeld), work.commits))],
     ];
 }
 
@@ -131,9 +131,9 @@ function batchRows({ batches, changes, largest, queued, waiting }: BatchStatus):
     const said = text.value;
     return [
         [said.batchCount, batches.toString()],
-        [said.batchMean, mean(Number(changes), batches)],
+        [said.batchMean, rough(mean(Number(changes), batches))],
         [said.batchLargest, largest.toString()],
-        [said.batchQueued, queued === undefined ? NONE : `${mean(milliseconds(queued), changes)} ms`],
+        [said.batchQueued, inMilliseconds(queued === undefined ? null : mean(milliseconds(queued), changes))],
         [said.batchWaiting, waiting.toString()],
     ];
 }
@@ -181,7 +181,7 @@ function timelineRows({ retained, capacity, newestSequence, epoch }: TimelineSta
     ];
 }
 
-/** An average, or nothing where there was nothing. */
-function mean(sum: number, count: bigint): string {
-    return count === 0n ? NONE : (sum / Number(count)).toFixed(2);
+/** An average; null of nothing. */
+function mean(sum: number, count: bigint): number | null {
+    return count === 0n ? null : sum / Number(count);
 }
