@@ -30,8 +30,9 @@ function binary(variable: string): string {
 }
 
 function run(path: string, args: readonly string[]): Running {
-    const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('ZBL_') && name !== 'DATABASE_URL');
-    const child = spawn(path, args, { env: Object.fromEntries(environment), stdio: ['ignore', 'pipe', 'pipe'] });
+    const isOurs = (name: string): boolean => name.startsWith('ZBL_') || name === 'DATABASE_URL';
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !isOurs(name)));
+    const child = spawn(path, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     const take = (data: Buffer): void => {
         output = (output + data.toString()).slice(-OUTPUT_MAX);

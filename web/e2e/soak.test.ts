@@ -16,11 +16,11 @@ const LONG_SECONDS = 120;
 /** How many times memory is looked at, at the least, and how often at the most, seconds. */
 const SAMPLES_MIN = 10;
 const SAMPLE_EVERY_S = 5;
-/** Deductions a second: some 500 spans, of which a page that kept them all would grow by megabytes in a quarter of a minute. */
+/** Deductions a second; of their spans, some 500, a page that kept them all would grow by megabytes a minute. */
 const RATE = 100;
 /** What a tab may hold once its garbage is collected, bytes: rings that are full, and the page itself. */
 const HEAP_MAX = 150e6;
-/** By how much the last quarter of a long run may be above the second: noise, and a monitor's ring that is not full yet. */
+/** By how much the last quarter of a long run may be above the second: noise, and a monitor's ring that still fills. */
 const GROWTH_MAX = 0.1;
 const GROWTH_BYTES = 4e6;
 
@@ -41,7 +41,8 @@ const claim = SECONDS < LONG_SECONDS ? 'within its bound' : 'bounded, and flat';
 
 test(`${SECONDS} s under load: the memory of Lanes and of Monitor is ${claim}`, async (context) => {
     const { userId } = await clientOf(server).accounts.openAccount({ openingBalance: '1000000.00' });
-    const load = Load.start(server, SECONDS + 120, '--rate', `${RATE}`, '--from-user', `${userId}`, '--strategy', 'none');
+    const work = ['--rate', `${RATE}`, '--from-user', `${userId}`, '--strategy', 'none'];
+    const load = Load.start(server, SECONDS + 120, ...work);
     try {
         const lanes = await Watched.open(`lanes?user=${userId}`);
         const monitor = await Watched.open(`monitor?user=${userId}`);

@@ -46,7 +46,8 @@ export function outcome(journal: readonly Entry[]): Outcome {
         surviving.add(at.version);
         at = at.versionBefore > 0n ? journal[Number(at.versionBefore) - 1] : undefined;
     }
-    const expected = journal.slice(1).reduce((sum, { delta }) => sum + hundredths(delta), hundredths(opening.balanceAfter));
+    const deltas = journal.slice(1).map(({ delta }) => hundredths(delta));
+    const expected = deltas.reduce((sum, delta) => sum + delta, hundredths(opening.balanceAfter));
     return {
         lost: hundredths(newest.balanceAfter) - expected,
         lostEntries: journal.filter(({ version }) => !surviving.has(version)),

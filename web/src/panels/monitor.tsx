@@ -22,7 +22,7 @@ const text = words({
         isLive: '● live',
         past: (at: string) => `❚❚ as of ${at}`,
         look: 'The moment to look at',
-        kept: `The last ${MOMENTS_MAX / 60} minutes are kept in this tab, from when it was opened; rates are of the second before.`,
+        kept: `This tab keeps the last ${MOMENTS_MAX / 60} minutes; rates are of the second before.`,
         account: 'Account',
         watch: 'Watch',
         choose: 'Name an account to see its balance beside what its journal says.',
@@ -39,7 +39,7 @@ const text = words({
         isLive: '● 实时',
         past: (at: string) => `❚❚ 截至 ${at}`,
         look: '要查看的时刻',
-        kept: `本标签页自打开起保留最近 ${MOMENTS_MAX / 60} 分钟；速率为前一秒的值。`,
+        kept: `本标签页保留最近 ${MOMENTS_MAX / 60} 分钟；速率为前一秒的值。`,
         account: '账户',
         watch: '观察',
         choose: '填写账户编号，即可对照其余额与流水。',
@@ -62,7 +62,8 @@ export function Monitor() {
     return (
         <div data-test="monitor">
             <Refusal />
-            {moment === undefined ? <p class="hint">{text.value.waiting}</p> : <Seen moments={moments} moment={moment} />}
+            {moment === undefined && <p class="hint">{text.value.waiting}</p>}
+            {moment && <Seen moments={moments} moment={moment} />}
         </div>
     );
 }

@@ -64,25 +64,29 @@ export function Charts({ moments, at }: { readonly moments: readonly Moment[]; r
     return (
         <div class="monitor-charts">
             {draw(said.changes, 'changes', [
-                { name: said.succeeded, color: color('--kept'), dash: 'solid', value: ({ rates }) => rates?.succeeded ?? null },
-                { name: said.refused, color: color('--warn'), dash: 'dashed', value: ({ rates }) => rates?.refused ?? null },
-                { name: said.failed, color: lost, dash: 'dotted', value: ({ rates }) => rates?.failed ?? null },
+                line(said.succeeded, color('--kept'), 'solid', ({ rates }) => rates?.succeeded ?? null),
+                line(said.refused, color('--warn'), 'dashed', ({ rates }) => rates?.refused ?? null),
+                line(said.failed, lost, 'dotted', ({ rates }) => rates?.failed ?? null),
             ])}
             {draw(said.latency, 'latency', [
-                { name: said.p50, color: color('--accent'), dash: 'solid', value: ({ rates }) => rates?.p50 ?? null },
-                { name: said.p99, color: color('--compute'), dash: 'dashed', value: ({ rates }) => rates?.p99 ?? null },
+                line(said.p50, color('--accent'), 'solid', ({ rates }) => rates?.p50 ?? null),
+                line(said.p99, color('--compute'), 'dashed', ({ rates }) => rates?.p99 ?? null),
             ])}
             {draw(said.balance, 'balance', [
-                { name: said.expected, color: color('--kept'), dash: 'dashed', value: ({ account }) => pixels(account?.expected) },
-                { name: said.actual, color: lost, dash: 'solid', value: ({ account }) => pixels(account?.actual) },
+                line(said.expected, color('--kept'), 'dashed', ({ account }) => pixels(account?.expected)),
+                line(said.actual, lost, 'solid', ({ account }) => pixels(account?.actual)),
             ], true)}
             {draw(said.load, 'load', [
-                { name: said.inFlight, color: color('--accent'), dash: 'solid', value: ({ status }) => Number(status.inFlight) },
-                { name: said.poolUsed, color: color('--write'), dash: 'dashed', value: ({ status }) => status.pool?.inUse ?? null },
-                { name: said.poolWaiting, color: lost, dash: 'dotted', value: ({ status }) => status.pool?.waiting ?? null },
+                line(said.inFlight, color('--accent'), 'solid', ({ status }) => Number(status.inFlight)),
+                line(said.poolUsed, color('--write'), 'dashed', ({ status }) => status.pool?.inUse ?? null),
+                line(said.poolWaiting, lost, 'dotted', ({ status }) => status.pool?.waiting ?? null),
             ])}
         </div>
     );
+}
+
+function line(name: string, ofColor: string, dash: Line['dash'], value: Line['value']): Line {
+    return { name, color: ofColor, dash, value };
 }
 
 /** Money as a height on the screen, the one thing that it may be a float for. */
@@ -90,8 +94,14 @@ function pixels(units: bigint | undefined): number | null {
     return units === undefined ? null : Number(units) / 100;
 }
 
-function options(moments: readonly Moment[], at: number | null, lines: readonly Line[], scale: boolean): EChartsCoreOption {
-    const grid = { axisLine: { lineStyle: { color: color('--line') } }, splitLine: { lineStyle: { color: color('--line') } } };
+function options(
+    moments: readonly Moment[],
+    at: number | null,
+    lines: readonly Line[],
+    scale: boolean,
+): EChartsCoreOption {
+    const lineStyle = { color: color('--line') };
+    const grid = { axisLine: { lineStyle }, splitLine: { lineStyle } };
     const cursor = {
         silent: true,
         symbol: 'none',

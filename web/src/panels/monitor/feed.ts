@@ -44,7 +44,7 @@ export function watchStatus(): () => void {
     );
 }
 
-/** Follows the account that the address names, and another when it names another, until the returned function is called. */
+/** Follows whichever account the address names, until the returned function is called. */
 export function watchAccount(): () => void {
     let stop = (): void => undefined;
     let watched: bigint | null = null;

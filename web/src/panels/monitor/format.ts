@@ -42,5 +42,6 @@ export function span(duration: Duration | undefined): string {
 /** A time of the day, to the second. */
 export function clock(at: number): string {
     const date = new Date(at);
-    return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => part.toString().padStart(2, '0')).join(':');
+    const parts = [date.getHours(), date.getMinutes(), date.getSeconds()];
+    return parts.map((part) => part.toString().padStart(2, '0')).join(':');
 }

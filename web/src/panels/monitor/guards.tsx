@@ -1,5 +1,10 @@
 // What keeps the server from taking on too much, and accounts from each other: breakers, limits, locks and leases.
-import { BreakerPosition, type BreakerStatus, type LimitStatus } from '../../generated/zbl/v1/lab_service_pb';
+import {
+    BreakerPosition,
+    type BreakerStatus,
+    type Lease,
+    type LimitStatus,
+} from '../../generated/zbl/v1/lab_service_pb';
 import { words } from '../../words';
 import { NONE, span } from './format';
 import { Facts, Table } from './pieces';
@@ -9,7 +14,11 @@ const text = words({
     en: {
         breakers: 'Circuit breakers',
         breakerColumns: ['before', 'position', 'for it', 'against it', 'tries again in', 'turned away'],
-        positions: { closed: 'closed: everything passes', half: 'half open: a few probes', open: 'OPEN: nothing passes' },
+        positions: {
+            closed: 'closed: everything passes',
+            half: 'half open: a few probes',
+            open: 'OPEN: nothing passes',
+        },
         limits: 'Limits',
         calls: 'calls under way',
         rate: 'calls a second',
@@ -79,7 +88,7 @@ function Leases({ moment: { status, leases } }: { readonly moment: Moment }) {
                 title={said.leases}
                 columns={said.leaseColumns}
                 texts={3}
-                rows={status.leases.map(({ lock, key, holder, ttl, waiters }) => [lock, key, holder || NONE, span(ttl), waiters.toString()])}
+                rows={status.leases.map(leaseRow)}
                 empty={said.noLeases}
                 more={leases > LEASES_MAX ? said.leasesLeftOut(leases - LEASES_MAX) : undefined}
             />
@@ -99,8 +108,12 @@ function Leases({ moment: { status, leases } }: { readonly moment: Moment }) {
     );
 }
 
+function leaseRow({ lock, key, holder, ttl, waiters }: Lease): string[] {
+    return [lock, key, holder || NONE, span(ttl), waiters.toString()];
+}
+
 function breakerRow({ server, position, succeeded, failed, retryAfter, refused }: BreakerStatus): string[] {
-    return [server, positionOf(position), succeeded.toString(), failed.toString(), span(retryAfter), refused.toString()];
+    return [server, positionOf(position), `${succeeded}`, `${failed}`, span(retryAfter), `${refused}`];
 }
 
 /** A breaker's position, by a sign and in words. */

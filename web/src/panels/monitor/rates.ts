@@ -78,10 +78,9 @@ export function difference(before: readonly LatencyBucket[], after: readonly Lat
         upTo: bound(bucket),
         count: Number(bucket.count - (before[at]?.count ?? 0n)),
     }));
-    const isAlike =
-        before.length === after.length &&
-        grown.every(({ upTo, count }, at) => count >= 0 && before.slice(at, at + 1).every((old) => bound(old) === upTo));
-    return isAlike ? grown : [];
+    const bounds = before.map(bound);
+    const isAlike = bounds.length === grown.length && grown.every(({ upTo }, at) => upTo === bounds[at]);
+    return isAlike && grown.every(({ count }) => count >= 0) ? grown : [];
 }
 
 function bound(bucket: LatencyBucket): number {

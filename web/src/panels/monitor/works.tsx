@@ -103,11 +103,11 @@ export function Works({ moment }: { readonly moment: Moment }) {
     return (
         <>
             <Facts name="database" title={said.database} rows={databaseRows(moment)} />
-            {batches === undefined ? null : <Facts name="batches" title={said.batches} rows={batchRows(batches)} />}
-            {timeline === undefined ? null : <Facts name="timeline" title={said.timeline} rows={timelineRows(timeline)} />}
-            {projection === undefined ? null : <Facts name="projection" title={said.projection} rows={reportRows(projection)} />}
-            {cache === undefined ? null : <Facts name="cache" title={said.cache} rows={cacheRows(cache)} />}
-            {queue === undefined ? null : <Facts name="queue" title={said.queue} rows={queueRows(queue)} />}
+            {batches && <Facts name="batches" title={said.batches} rows={batchRows(batches)} />}
+            {timeline && <Facts name="timeline" title={said.timeline} rows={timelineRows(timeline)} />}
+            {projection && <Facts name="projection" title={said.projection} rows={reportRows(projection)} />}
+            {cache && <Facts name="cache" title={said.cache} rows={cacheRows(cache)} />}
+            {queue && <Facts name="queue" title={said.queue} rows={queueRows(queue)} />}
             {projection === undefined ? <p class="hint">{said.noProjection}</p> : null}
             {cache === undefined ? <p class="hint">{said.noCache}</p> : null}
             {queue === undefined ? <p class="hint" data-test="monitor-no-queue">{said.noQueue}</p> : null}
@@ -122,8 +122,8 @@ function databaseRows({ rates, status: { work } }: Moment): Rows {
     return [
         [said.roundTrips, rough(rates?.roundTrips)],
         [said.rollbacks, rough(rates?.rollbacks)],
-        [said.attempts, rough(work === undefined ? null : mean(Number(work.attempts), work.acknowledged))],
-        [said.lockHeld, inMilliseconds(work?.locksHeld === undefined ? null : mean(milliseconds(work.locksHeld), work.commits))],
+        [said.attempts, rough(work && mean(Number(work.attempts), work.acknowledged))],
+        [said.lockHeld, inMilliseconds(work?.locksHeld && mean(milliseconds(work.locksHeld), work.commits))],
     ];
 }
 
@@ -133,7 +133,7 @@ function batchRows({ batches, changes, largest, queued, waiting }: BatchStatus):
         [said.batchCount, batches.toString()],
         [said.batchMean, rough(mean(Number(changes), batches))],
         [said.batchLargest, largest.toString()],
-        [said.batchQueued, inMilliseconds(queued === undefined ? null : mean(milliseconds(queued), changes))],
+        [said.batchQueued, inMilliseconds(queued && mean(milliseconds(queued), changes))],
         [said.batchWaiting, waiting.toString()],
     ];
 }
