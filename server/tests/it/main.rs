@@ -6,6 +6,7 @@
 mod app;
 mod batches;
 mod breakers;
+mod browser;
 mod cache;
 mod cancellation;
 mod connections;
