@@ -308,6 +308,7 @@ impl App {
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
         let limits = Arc::new(Limits::new(parts::bounds(&self.config)));
+        let changes = Arc::<rpc::Changes>::default();
         let watch = Watch {
             limits: Arc::clone(&limits),
             timeline: Arc::clone(&timeline),
@@ -333,6 +334,8 @@ impl App {
             own: rpc::OwnService { way, token: access.own_token().cloned() },
             started: self.started,
             limits: Arc::clone(&limits),
+            changes: Arc::clone(&changes),
+            trace_url: self.config.trace_url.clone(),
             finding: background.finding,
             progress: background.progress,
             depth: background.depth.clone(),
@@ -344,6 +347,7 @@ impl App {
                 Arc::clone(&self.ledger),
                 Arc::clone(&self.outbox),
                 Arc::clone(&limits),
+                changes,
                 watch,
             )),
             lab: Arc::new(LabRpc::new(premises)),

@@ -22,6 +22,7 @@ pub use self::{
     lab::{LabRpc, OwnService, OwnWay, Premises},
     queue::{Counter, QueueRpc},
     report::{Desk, ReportRpc},
+    tally::Changes,
     timeline::Watch,
 };
 pub(crate) use self::{

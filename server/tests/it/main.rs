@@ -17,6 +17,7 @@ mod event_sourced;
 mod explore;
 mod export;
 mod facade;
+mod find_schedule;
 mod follow;
 mod histories;
 mod hold;
