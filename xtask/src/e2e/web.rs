@@ -14,19 +14,9 @@ use super::{
     stage::{Ended, Stage, argument},
 };
 use crate::{
-    command::{Failure, Profile, answers, binaries, workspace},
-    test::{Foreign, ensure_installed},
+    command::{Failure, Profile, binaries, workspace},
+    test::ensure_installed,
 };
-
-/// Exits with 0 from the oldest Node on that the page's tools run on.
-const NODE_IS_NEW: &str =
-    "const [major, minor] = process.versions.node.split('.').map(Number); process.exit(major * 100 + minor < 2019)";
-
-const TOOLS: [Foreign; 3] = [
-    Foreign { package: "nodejs", is_installed: || answers("node", &["-e", NODE_IS_NEW]) },
-    Foreign { package: "npm", is_installed: || answers("npm", &["--version"]) },
-    Foreign { package: "chromium", is_installed: || answers("chromium", &["--version"]) },
-];
 
 /// All tests together, on a busy machine: they take about two minutes.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -35,7 +25,7 @@ const SOAK_SETUP: Duration = Duration::from_secs(300);
 
 /// Makes sure of what the page is built and looked at with, and builds it. The binaries embed it: it comes before them.
 pub(super) fn build() -> Result<(), Failure> {
-    ensure_installed(&TOOLS)?;
+    ensure_installed(&crate::web::BROWSER)?;
     crate::web::build()
 }
 
