@@ -100,6 +100,8 @@ impl Default for Patience {
 pub struct Progress {
     /// What is being done.
     pub stage: Stage,
+    /// The account; 0 until it is open.
+    pub user_id: i64,
     /// The operations to be made.
     pub total: u64,
     /// The operations that have come to an end.
@@ -223,7 +225,7 @@ pub async fn run(attack: &Attack, progress: &watch::Sender<Progress>, stop: &Sto
     progress.send_replace(Progress { total: attack.workload.operations(), ..Progress::default() });
     let scene = scene::prepare(first, &attack.workload).await?;
 
-    progress.send_modify(|progress| progress.stage = Stage::Attacking);
+    progress.send_modify(|progress| (progress.stage, progress.user_id) = (Stage::Attacking, scene.root.user_id));
     let before = work(&clients).await;
     let mut follower = Follower::new(first, scene.root, progress);
     let mut harvest = match attack.manner {

@@ -220,7 +220,8 @@ impl App {
         let routes = routes.routes();
         let web = ports::grpc_web(layers.clone(), routes.clone(), &SERVICES);
         let grpc = ports::grpc(grpc, layers, routes, stopping.clone());
-        let http = self.serve_http(http, handlers, web, hands, draining, stopping.clone());
+        let site = http::site(bound.http.ip(), rpc::facade(handlers.clone()).merge(web));
+        let http = self.serve_http(http, handlers, site, hands, draining, stopping.clone());
         let work = make_deductions(worker, stopping.clone());
         let delay = self.config.drain_delay;
         tracing::info!(grpc = %bound.grpc, http = %bound.http, "serving");
@@ -307,6 +308,7 @@ impl App {
     ) -> Handlers {
         let timeline = Arc::clone(&self.ledger.bench().timeline);
         let limits = Arc::new(Limits::new(parts::bounds(&self.config)));
+        let changes = Arc::<rpc::Changes>::default();
         let watch = Watch {
             limits: Arc::clone(&limits),
             timeline: Arc::clone(&timeline),
@@ -332,6 +334,8 @@ impl App {
             own: rpc::OwnService { way, token: access.own_token().cloned() },
             started: self.started,
             limits: Arc::clone(&limits),
+            changes: Arc::clone(&changes),
+            trace_url: self.config.trace_url.clone(),
             finding: background.finding,
             progress: background.progress,
             depth: background.depth.clone(),
@@ -343,6 +347,7 @@ impl App {
                 Arc::clone(&self.ledger),
                 Arc::clone(&self.outbox),
                 Arc::clone(&limits),
+                changes,
                 watch,
             )),
             lab: Arc::new(LabRpc::new(premises)),
@@ -354,7 +359,6 @@ impl App {
                 limit: self.config.queue_limit,
             })),
             access,
-            bound: bound.http.ip(),
             limits,
             max_deadline: self.config.max_deadline,
             tracer: self.traces.tracer().clone(),
@@ -366,7 +370,7 @@ impl App {
         &self,
         connections: mpsc::Receiver<Connection>,
         handlers: Handlers,
-        web: Router,
+        site: Router,
         hands: Option<Hands>,
         draining: watch::Receiver<bool>,
         stopping: watch::Receiver<bool>,
@@ -376,8 +380,7 @@ impl App {
         let read_gauges = gauges(&self.ledger, &handlers.limits, hands);
         let access = handlers.access.clone();
         let turn_away = move |headers: &_| access.check(headers).err().map(|error| rpc::refused(&error));
-        let router =
-            http::router(move || readiness.clone().check(), read_gauges, turn_away, rpc::facade(handlers).merge(web));
+        let router = http::router(move || readiness.clone().check(), read_gauges, turn_away, site);
         ports::http(connections, router, self.config.handshake_timeout, stopping).await
     }
 }

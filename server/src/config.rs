@@ -10,6 +10,7 @@ mod parse;
 mod redis_url;
 mod setting;
 mod show;
+mod trace_url;
 
 use std::{
     convert::Infallible,
@@ -35,6 +36,7 @@ pub use self::{
     redis_url::RedisUrl,
     setting::{SETTINGS, Setting, arguments},
     show::{as_json, as_text},
+    trace_url::TraceUrl,
 };
 use self::{
     layers::Layers,
@@ -174,6 +176,8 @@ pub struct Config {
     pub otlp_endpoint: Option<Endpoint>,
     /// How many of the traces that begin here are recorded.
     pub trace_sample: Ratio,
+    /// Where a trace can be looked at.
+    pub trace_url: Option<TraceUrl>,
     /// The log filter.
     pub log: String,
     /// How log lines look.
@@ -270,6 +274,9 @@ impl Config {
                 endpoint.as_ref().map_or_else(String::new, Endpoint::to_string)
             })?,
             trace_sample: read.value(&TRACE_SAMPLE, str::parse)?,
+            trace_url: read.shown(&TRACE_URL, optional(str::parse), |url: &Option<TraceUrl>| {
+                url.as_ref().map_or_else(String::new, TraceUrl::to_string)
+            })?,
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
             drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,

@@ -1,14 +1,18 @@
-//! The HTTP port: is the process up, is it ready, what has it counted, and the JSON facade. Refuses to judge readiness; the caller's
-//! check does, within a time limit.
+//! The HTTP port: is the process up, is it ready, what has it counted, the page, and the calls of browsers and of curl.
+//! Owns what every answer says to browsers. Refuses to judge readiness; the caller's check does, within a time limit.
 
 pub(crate) mod envelope;
 mod metrics;
+mod origin;
+mod page;
+mod source;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -20,9 +24,31 @@ pub use self::metrics::{begin_to_count, count};
 /// How long the readiness check may take: a probe's usual period is a few seconds, and an answer after that is none.
 const READINESS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// What browsers are told with every answer. The page may load its own files and call its own server, and nothing else;
+/// nobody may frame it, and no other page may have what is answered here.
+const SAID_TO_BROWSERS: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
+         font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// What a browser may be made to ask for: the page, the source it shows and the `calls`, of a server that is `bound` to
+/// this address. Foreign pages are refused.
+pub fn site(bound: IpAddr, calls: Router) -> Router {
+    page::router::<page::Built>()
+        .merge(source::router())
+        .merge(calls)
+        .route_layer(middleware::from_fn_with_state(bound, origin::own))
+}
+
 /// `/healthz` (the process is up), `/readyz` (it can do its work: `check` says so, or why not), `/metrics` (after
-/// `read_gauges`, for whom `turn_away` has no refusal) and the `facade`'s routes; anything else is a JSON 404.
-pub fn router<C, F, G, A>(check: C, read_gauges: G, turn_away: A, facade: Router) -> Router
+/// `read_gauges`, for whom `turn_away` has no refusal) and the `site`; anything else is a JSON 404.
+pub fn router<C, F, G, A>(check: C, read_gauges: G, turn_away: A, site: Router) -> Router
 where
     A: Fn(&HeaderMap) -> Option<Response> + Clone + Send + Sync + 'static,
     G: Fn() + Clone + Send + Sync + 'static,
@@ -42,11 +68,21 @@ where
                 metrics::metrics().await
             }),
         )
-        .merge(facade)
-        .fallback(async |uri: Uri| refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path())))
+        .merge(site)
+        .fallback(async |uri: Uri| not_found(&uri))
         .method_not_allowed_fallback(async || {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path is for another method")
         })
+        .layer(middleware::map_response(say_to_browsers))
+}
+
+async fn say_to_browsers(mut answer: Response) -> Response {
+    answer.headers_mut().extend(SAID_TO_BROWSERS.map(|(name, text)| (name, HeaderValue::from_static(text))));
+    answer
+}
+
+fn not_found(uri: &Uri) -> Response {
+    refusal(StatusCode::NOT_FOUND, "NOT_FOUND", &format!("there is no {}", uri.path()))
 }
 
 async fn readiness(check: impl Future<Output = Result<(), String>>) -> Response {

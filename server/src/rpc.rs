@@ -22,6 +22,7 @@ pub use self::{
     lab::{LabRpc, OwnService, OwnWay, Premises},
     queue::{Counter, QueueRpc},
     report::{Desk, ReportRpc},
+    tally::Changes,
     timeline::Watch,
 };
 pub(crate) use self::{
@@ -42,8 +43,6 @@ pub struct Handlers {
     pub report: std::sync::Arc<ReportRpc>,
     /// Who may call what.
     pub access: crate::access::Access,
-    /// Where HTTP is answered.
-    pub bound: std::net::IpAddr,
     /// How much is taken on.
     pub limits: std::sync::Arc<crate::limit::Limits>,
     /// The longest that a call may go on.

@@ -25,6 +25,7 @@ mod queue;
 mod readme;
 mod three_servers;
 mod tls;
+mod web;
 mod wire;
 
 use std::time::Duration;
@@ -43,7 +44,7 @@ struct Part {
     run: fn(&Stage, &mut Checks) -> Result<(), Failure>,
 }
 
-const PARTS: [Part; 19] = [
+const PARTS: [Part; 20] = [
     Part { name: "grpcurl", summary: "the contract and its errors, by another's client", run: grpcurl::run },
     Part { name: "facade", summary: "the same service in JSON, by curl", run: facade::run },
     Part { name: "readme", summary: "every grpcurl and curl line of both READMEs, as printed", run: readme::run },
@@ -91,9 +92,14 @@ const PARTS: [Part; 19] = [
     },
     Part { name: "drain", summary: "SIGTERM under load, with open streams and with a stuck call", run: drain::run },
     Part { name: "abuse", summary: "mixed abuse while honest work goes on: refused, and memory flat", run: abuse::run },
+    Part {
+        name: "web",
+        summary: "the page in a real browser, against journals and a server that is killed",
+        run: web::run,
+    },
 ];
 
-/// The longest abuse: a day.
+/// The longest abuse or soak: a day.
 const MOST_MINUTES: u64 = 24 * 60;
 
 /// The parts that `--no-grpcurl` leaves out.
@@ -107,6 +113,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let parts = chosen(arguments)?;
     ensure_servers()?;
     ensure_installed(&[CURL])?;
+    if parts.iter().any(|part| part.name == "web") {
+        web::build()?;
+    }
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let stage = Stage::new(Profile::Debug)?;
     let mut checks = Checks::default();
@@ -122,19 +131,38 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 
 /// `cargo xtask abuse`: that part alone, for as long as it is asked for.
 pub(crate) fn abuse(arguments: &[String]) -> Result<(), Failure> {
+    let length = length("abuse", arguments)?;
+    ensure_servers()?;
+    alone("abuse", |stage, checks| abuse::run_for(length, stage, checks))
+}
+
+/// `cargo xtask web-soak`: what the part `web` says about memory, for as long as it is asked for.
+pub(crate) fn web_soak(arguments: &[String]) -> Result<(), Failure> {
+    let length = length("web-soak", arguments)?;
+    ensure_servers()?;
+    web::build()?;
+    alone("web", |stage, checks| web::soak(length, stage, checks))
+}
+
+/// How long a command is to take: ten minutes, or what `--minutes` says.
+fn length(command: &str, arguments: &[String]) -> Result<Duration, Failure> {
     let minutes = match arguments {
         [] => 10,
         [flag, minutes] if flag == "--minutes" => match minutes.parse() {
             Ok(minutes @ 1..=MOST_MINUTES) => minutes,
             _ => return Err(Failure::Usage(format!("--minutes takes a number from 1 to {MOST_MINUTES}"))),
         },
-        _ => return Err(Failure::Usage(format!("abuse does not know {arguments:?}"))),
+        _ => return Err(Failure::Usage(format!("{command} does not know {arguments:?}"))),
     };
-    ensure_servers()?;
+    Ok(Duration::from_secs(60 * minutes))
+}
+
+/// Builds the binaries and makes one part's checks.
+fn alone(part: &'static str, run: impl FnOnce(&Stage, &mut Checks) -> Result<(), Failure>) -> Result<(), Failure> {
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let (stage, mut checks) = (Stage::new(Profile::Debug)?, Checks::default());
-    checks.begin("abuse");
-    abuse::run_for(Duration::from_secs(60 * minutes), &stage, &mut checks)?;
+    checks.begin(part);
+    run(&stage, &mut checks)?;
     checks.close()
 }
 

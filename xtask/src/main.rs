@@ -9,6 +9,7 @@ mod e2e;
 mod lint;
 mod stage;
 mod test;
+mod web;
 
 use std::{env, process::ExitCode};
 
@@ -23,7 +24,7 @@ struct Task {
     run: fn(&[String]) -> Result<(), Failure>,
 }
 
-const TASKS: [Task; 6] = [
+const TASKS: [Task; 7] = [
     Task {
         name: "demo",
         arguments: "[ARG…]",
@@ -53,6 +54,12 @@ const TASKS: [Task; 6] = [
         arguments: "[--minutes N]",
         summary: "the e2e part of that name for ten minutes, or N: whether memory stays flat takes its time to tell",
         run: e2e::abuse,
+    },
+    Task {
+        name: "web-soak",
+        arguments: "[--minutes N]",
+        summary: "the page under load for ten minutes, or N: whether a tab's memory stays flat takes its time to tell",
+        run: e2e::web_soak,
     },
     Task {
         name: "bench",

@@ -3,9 +3,15 @@
 
 use std::{io, time::Duration};
 
-use axum::Router;
+use axum::{
+    Router,
+    extract::Request,
+    http::{StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
+    response::Response,
+    routing::post_service,
+};
 use futures::{Stream, StreamExt};
-use http::Request;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -19,14 +25,23 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 
-use super::{Error, failed, stopped};
 use tonic_web::GrpcWebLayer;
 use tower::{ServiceBuilder, ServiceExt};
 
-use crate::{layer, port::Connection};
+use super::{Error, failed, stopped};
+use crate::{http::envelope::refusal, layer, port::Connection};
 
 /// The most streams of one connection, each a call or a watcher.
 const MAX_STREAMS: u32 = 1024;
+
+/// The content types of gRPC-Web, as `tonic-web` takes them: no browser sends them to another's server without asking it
+/// first.
+const GRPC_WEB: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
 
 /// The largest head of a call, bytes: names, a token, a trace.
 const HEAD_MOST: u32 = 16 * 1024;
@@ -70,13 +85,26 @@ pub(super) async fn grpc(
         .map_err(failed)
 }
 
-/// The same services for browsers, which speak gRPC-Web, as routes of the HTTP port.
+/// The same services for browsers, which speak gRPC-Web, as routes of the HTTP port: through the same layers.
 pub(super) fn grpc_web(layers: layer::Settings, routes: Routes, services: &[&str]) -> Router {
     let service =
         ServiceBuilder::new().layer(GrpcWebLayer::new()).layer(layer::stack::<Routes>(layers)).service(routes);
-    let service = service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
-    let path = |service: &&str| format!("/{service}/{{method}}");
-    services.iter().map(path).fold(Router::new(), |router, path| router.route_service(&path, service.clone()))
+    let service = service.map_request(|request: Request| request.map(Body::new));
+    let router = services.iter().fold(Router::new(), |router, service_name| {
+        router.route(&format!("/{service_name}/{{method}}"), post_service(service.clone()))
+    });
+    router.route_layer(middleware::from_fn(only_grpc_web))
+}
+
+/// Nothing else: a form's plain text would look like a call further in, and gRPC itself has a port of its own, with
+/// reflection and health.
+async fn only_grpc_web(request: Request, next: Next) -> Response {
+    let kind = request.headers().get(CONTENT_TYPE).map(|kind| kind.as_bytes());
+    if kind.is_some_and(|kind| GRPC_WEB.iter().any(|one| one.as_bytes() == kind)) {
+        return next.run(request).await;
+    }
+    let message = "this port answers gRPC-Web: application/grpc-web+proto; gRPC is answered on the other port";
+    refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "INVALID_CONTENT_TYPE", message)
 }
 
 fn accepted(connections: mpsc::Receiver<Connection>) -> impl Stream<Item = Result<Connection, io::Error>> {

@@ -278,6 +278,12 @@ pub(super) const LAB_TOKEN: Setting = Setting::new(
     "SECRET",
     "What callers of LabService must present, everywhere; without it they are let in on loopback only. It opens everything that --auth-token opens. Better given by environment than by flag",
 );
+pub(super) const TRACE_URL: Setting = Setting::new(
+    "trace_url",
+    "",
+    "URL",
+    "Where a trace can be looked at, for the page's links: a URL in which {trace_id} stands for its id, as in http://localhost:16686/trace/{trace_id}",
+);
 pub(super) const LOG: Setting = Setting::new(
     "log",
     // h2 warns of every connection that it closes for its resets, which whoever wants to can make thousands of; lapin calls
@@ -310,7 +316,7 @@ pub(super) const SHUTDOWN_GRACE: Setting =
     Setting::new("shutdown_grace", "10s", "TIME", "How long calls in flight may take after SIGINT or SIGTERM");
 
 /// Every setting, in the order of `--help` and `zbl-server config`.
-pub const SETTINGS: [&Setting; 57] = [
+pub const SETTINGS: [&Setting; 58] = [
     &GRPC_ADDR,
     &HTTP_ADDR,
     &TLS_CERT,
@@ -364,6 +370,7 @@ pub const SETTINGS: [&Setting; 57] = [
     &LAB_TOKEN,
     &OTLP_ENDPOINT,
     &TRACE_SAMPLE,
+    &TRACE_URL,
     &LOG,
     &LOG_FORMAT,
     &DRAIN_DELAY,

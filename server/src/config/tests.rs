@@ -160,6 +160,7 @@ fn every_setting_can_come_from_every_layer() {
             "redis_url" | "redlock_urls" => "redis://localhost",
             "amqp_url" => "amqp://localhost",
             "otlp_endpoint" => "http://localhost:4317",
+            "trace_url" => "http://localhost:16686/trace/{trace_id}",
             _ if setting.default.is_empty() => "x",
             _ => setting.default,
         };

@@ -17,7 +17,7 @@ use super::{
     deduct_stream::{self, Desk},
     deduction, entries, follow,
     status::{reason, status},
-    tally,
+    tally::{self, Changes},
     timeline::Watch,
 };
 use crate::{
@@ -36,14 +36,21 @@ pub struct AccountRpc {
     ledger: Arc<Ledger>,
     outbox: Arc<Outbox>,
     limits: Arc<Limits>,
+    changes: Arc<Changes>,
     watch: Watch,
 }
 
 impl AccountRpc {
-    /// The service over a ledger and its outbox, with the timeline's streams served by `watch`.
-    pub fn new(ledger: Arc<Ledger>, outbox: Arc<Outbox>, limits: Arc<Limits>, watch: Watch) -> Self {
+    /// The service over a ledger and its outbox, which counts in `changes`, with the timeline's streams served by `watch`.
+    pub fn new(
+        ledger: Arc<Ledger>,
+        outbox: Arc<Outbox>,
+        limits: Arc<Limits>,
+        changes: Arc<Changes>,
+        watch: Watch,
+    ) -> Self {
         tally::begin();
-        Self { ledger, outbox, limits, watch }
+        Self { ledger, outbox, limits, changes, watch }
     }
 
     async fn apply(&self, request: &Request<impl Sized>, order: Order<'_>) -> Result<Receipt, Status> {
@@ -56,8 +63,11 @@ impl AccountRpc {
             self.ledger.apply_by(answer_by(request.extensions()), change, strategy).await
         };
         let applied = match order.direction {
-            Direction::Deduct => tally::deduction(convert::counted_as(order.strategy, &self.ledger), work).await,
-            Direction::Deposit => work.await,
+            Direction::Deduct => {
+                let strategy = convert::counted_as(order.strategy, &self.ledger);
+                tally::deduction(&self.changes, strategy, work).await
+            }
+            Direction::Deposit => tally::deposit(&self.changes, work).await,
         };
         applied.map_err(|error| status(&error))
     }
@@ -151,6 +161,7 @@ impl AccountService for AccountRpc {
         let desk = Desk {
             ledger: Arc::clone(&self.ledger),
             limits: Arc::clone(&self.limits),
+            changes: Arc::clone(&self.changes),
             deadline: Deadline::of(request.extensions()),
             call: Call::current(),
         };

@@ -17,7 +17,7 @@ use zbl_proto::v1::{self, deduct_stream_response::Outcome};
 use super::{
     convert,
     status::{code_and_reason, log, named, status, told},
-    tally,
+    tally::{self, Changes},
 };
 use crate::{
     account::{Direction, Receipt},
@@ -40,6 +40,7 @@ const AT_A_TIME: usize = 1024;
 pub(super) struct Desk {
     pub(super) ledger: Arc<Ledger>,
     pub(super) limits: Arc<Limits>,
+    pub(super) changes: Arc<Changes>,
     /// The stream's; each item is answered within it as a Deduct of its own would be.
     pub(super) deadline: Option<Deadline>,
     /// The stream's call; each item is a part of it.
@@ -91,7 +92,8 @@ impl Desk {
     }
 
     async fn one(&self, deduct: v1::DeductRequest) -> v1::DeductStreamResponse {
-        let applied = tally::deduction(convert::counted_as(&deduct.strategy, &self.ledger), self.apply(&deduct)).await;
+        let strategy = convert::counted_as(&deduct.strategy, &self.ledger);
+        let applied = tally::deduction(&self.changes, strategy, self.apply(&deduct)).await;
         let replayed = applied.as_ref().is_ok_and(Receipt::is_replay);
         let outcome = match applied {
             Ok(receipt) => Outcome::Receipt(convert::deduct_response(receipt)),

@@ -7,13 +7,13 @@
 
 mod swimlane;
 
-use std::{collections::BTreeMap, error::Error as _, net::IpAddr};
+use std::{collections::BTreeMap, error::Error as _};
 
 use axum::{
     Extension, Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, MatchedPath, Path, Query, State, rejection::JsonRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -66,11 +66,7 @@ struct Balance {
 }
 
 /// The facade's routes over the handlers.
-///
-/// On loopback the Host a request names must be loopback too: a foreign page whose name is made to resolve to this
-/// machine (DNS rebinding) would otherwise be taken for our own.
 pub fn router(handlers: Handlers) -> Router {
-    let bound = handlers.bound;
     Router::new()
         .route("/deduct", post(deduct))
         .route("/balance/{user_id}", get(balance))
@@ -79,28 +75,9 @@ pub fn router(handlers: Handlers) -> Router {
         .route_layer(middleware::from_fn_with_state(handlers.clone(), authenticated))
         .route("/api/swimlane/clear", post(clear))
         .layer(DefaultBodyLimit::max(BODY_MOST))
-        .layer(middleware::from_fn_with_state(bound, own_host))
         // Outside of all that refuses.
         .route_layer(middleware::from_fn_with_state(handlers.clone(), traced))
         .with_state(handlers)
-}
-
-async fn own_host(State(bound): State<IpAddr>, request: axum::extract::Request, next: Next) -> Response {
-    // HTTP/2 has it in place of the Host.
-    let authority = request.uri().authority().map(Authority::as_str);
-    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = authority.or_else(host).unwrap_or_default();
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    let own = name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
-    if bound.is_loopback() && !own {
-        let message = format!("this server answers on loopback only, not as `{host}`");
-        return refusal(StatusCode::FORBIDDEN, "FOREIGN_HOST", &message);
-    }
-    next.run(request).await
 }
 
 /// Lets in whoever may call the service.

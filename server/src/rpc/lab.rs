@@ -2,6 +2,7 @@
 //! before they come here.
 
 mod attack;
+mod find;
 mod hold;
 mod schedule;
 mod snapshot;
@@ -20,10 +21,17 @@ use zbl_client::{Client, Credentials};
 use zbl_proto::v1::{self, lab_service_server::LabService};
 
 use self::schedule::Schedules;
-use super::{account::answer, convert, deadline::within, status::status};
+use super::{account::answer, convert, deadline::within, status::status, tally::Changes};
 use crate::{
-    config::Secret, depth::Depth, error::Error, ledger::Ledger, limit::Limits, port::BackDoor, projector::Progress,
-    reconcile::Finding, worker::Hands,
+    config::{Secret, TraceUrl},
+    depth::Depth,
+    error::Error,
+    ledger::Ledger,
+    limit::Limits,
+    port::BackDoor,
+    projector::Progress,
+    reconcile::Finding,
+    worker::Hands,
 };
 
 /// A stream of answers.
@@ -46,6 +54,10 @@ pub struct Premises {
     pub started: Instant,
     /// How much the server takes on.
     pub limits: Arc<Limits>,
+    /// The changes that its callers were answered.
+    pub changes: Arc<Changes>,
+    /// Where a trace can be looked at.
+    pub trace_url: Option<TraceUrl>,
     /// What comparing journal and balances has found; `None` where that is off.
     pub finding: Option<watch::Receiver<Finding>>,
     /// How far the reports are; `None` where another keeps them.
@@ -194,9 +206,11 @@ impl LabService for LabRpc {
 
     async fn find_schedule(
         &self,
-        _: Request<v1::FindScheduleRequest>,
+        request: Request<v1::FindScheduleRequest>,
     ) -> Result<Response<Self::FindScheduleStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let lab = &self.lab;
+        let events = find::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        Ok(Response::new(Box::pin(events)))
     }
 
     async fn clear_timeline(

@@ -2,10 +2,11 @@
 
 use tokio_stream::StreamExt;
 use tonic::Code;
+use uuid::Uuid;
 use zbl_proto::v1::{
-    BreakerPosition, ClearTimelineRequest, GapReason, GetBalanceRequest, GetStatusRequest, RunAttackRequest,
-    ServerStatus, StreamTimelineRequest, Verdict, WatchStatusRequest, run_attack_response::Step,
-    stream_timeline_response::Event,
+    BreakerPosition, ClearTimelineRequest, DeductRequest, DeductStreamRequest, DepositRequest, GapReason,
+    GetBalanceRequest, GetStatusRequest, RunAttackRequest, ServerStatus, StreamTimelineRequest, Verdict,
+    WatchStatusRequest, run_attack_response::Step, stream_timeline_response::Event,
 };
 use zbl_server::{
     account::Change,
@@ -13,7 +14,7 @@ use zbl_server::{
 };
 
 use crate::{
-    app::{Database, Served, deduction, money, until},
+    app::{Database, Served, WITHOUT_REDIS, deduction, money, until},
     wire,
 };
 
@@ -39,6 +40,8 @@ async fn an_attack_tells_its_progress_and_then_what_each_strategy_promises() {
         let (last, before) = steps.split_last().unwrap();
         assert!(before.iter().all(|step| matches!(step, Step::Progress(progress) if progress.total == 100)));
         let Step::Result(result) = last else { panic!("{last:?}") };
+        let is_its = |step: &Step| matches!(step, Step::Progress(of) if [0, result.user_id].contains(&of.user_id));
+        assert!(before.iter().all(is_its), "{before:?}");
         let expected = if row.guarantee == Guarantee::LosesUpdates { Verdict::Lost } else { Verdict::Clean };
         assert_eq!(result.verdict(), expected, "{}: {result:?}", row.name);
         assert_eq!(result.lost_updates.is_empty(), expected == Verdict::Clean, "{}", row.name);
@@ -57,7 +60,14 @@ async fn one_attack_at_a_time_and_leaving_ends_it() {
     let served = Served::start(&database.url, &["--compute-delay", "20ms"]).await;
     let long = RunAttackRequest { workers: 1, deductions: 10_000, ..attack("pessimistic") };
     let mut running = served.lab().run_attack(long.clone()).await.unwrap().into_inner();
-    running.next().await.unwrap().unwrap();
+    let user_id = loop {
+        match running.next().await.unwrap().unwrap().step.unwrap() {
+            Step::Progress(progress) if progress.user_id == 0 => {}
+            Step::Progress(progress) => break progress.user_id,
+            step @ Step::Result(_) => panic!("{step:?}"),
+        }
+    };
+    assert!(!served.bench.journal(user_id).await.is_empty(), "the account can be looked at meanwhile");
     let second = served.lab().run_attack(attack("atomic")).await.unwrap_err();
     assert_eq!(second.code(), Code::ResourceExhausted, "{second:?}");
     drop(running);
@@ -125,6 +135,50 @@ async fn the_status_is_a_snapshot_and_can_be_watched() {
 }
 
 /// The limits, the breakers and the money, as far as the server knows of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_counts_changes_as_their_callers_see_them() {
+    const TRACES: &str = "http://localhost:16686/trace/{trace_id}";
+    let database = Database::sqlite();
+    let served = Served::start(&database.url, &[WITHOUT_REDIS, "--trace-url", TRACES]).await;
+    let user_id = served.bench.account("100.00").await;
+    let status = async || served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status().await.trace_url, TRACES);
+    let counted = async || {
+        let changes = status().await.changes.unwrap();
+        let latency: i64 = changes.latency.iter().map(|bucket| bucket.count).sum();
+        (changes.succeeded, changes.refused, changes.failed, latency)
+    };
+    assert_eq!(counted().await, (0, 0, 0, 0));
+    let order = |amount: &str, strategy: &str| DeductRequest {
+        user_id,
+        amount: amount.to_owned(),
+        strategy: strategy.to_owned(),
+        request_id: Uuid::new_v4().to_string(),
+    };
+    served.account().deduct(order("10.00", "")).await.unwrap();
+    let deposit = DepositRequest { user_id, amount: "10.00".to_owned(), ..Default::default() };
+    served.account().deposit(deposit).await.unwrap();
+    assert_eq!(counted().await, (2, 0, 0, 2));
+    served.account().deduct(order("500.00", "")).await.unwrap_err();
+    served.account().deduct(order("1.001", "")).await.unwrap_err();
+    served
+        .account()
+        .deposit(DepositRequest { user_id: 404, amount: "1".to_owned(), ..Default::default() })
+        .await
+        .unwrap_err();
+    assert_eq!(counted().await, (2, 3, 0, 5));
+    served.account().deduct(order("10.00", "redis_lock")).await.unwrap_err();
+    assert_eq!(counted().await, (2, 3, 1, 6));
+    let items = [order("10.00", ""), order("500.00", "")].map(|deduct| DeductStreamRequest { deduct: Some(deduct) });
+    let answers = served.account().deduct_stream(futures::stream::iter(items)).await.unwrap().into_inner();
+    assert_eq!(answers.collect::<Vec<_>>().await.len(), 2);
+    assert_eq!(counted().await, (3, 4, 1, 8));
+    let latency = status().await.changes.unwrap().latency;
+    let (last, bounded) = latency.split_last().unwrap();
+    let edges: Vec<_> = bounded.iter().map(|bucket| bucket.up_to.map(|up_to| (up_to.seconds, up_to.nanos))).collect();
+    assert!(edges.is_sorted() && edges[0] == Some((0, 100_000)) && last.up_to.is_none(), "{latency:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_tells_what_is_refused_and_what_is_gone() {
     let database = Database::mysql();

@@ -6,6 +6,7 @@
 mod app;
 mod batches;
 mod breakers;
+mod browser;
 mod cache;
 mod cancellation;
 mod connections;
@@ -16,6 +17,7 @@ mod event_sourced;
 mod explore;
 mod export;
 mod facade;
+mod find_schedule;
 mod follow;
 mod histories;
 mod hold;

@@ -106,7 +106,7 @@ impl Running {
                     total: signed(progress.total),
                     done: signed(progress.done),
                     acknowledged: signed(progress.acknowledged),
-                    user_id: 0,
+                    user_id: progress.user_id,
                 };
                 (Ok(Step::Progress(step)), false)
             }

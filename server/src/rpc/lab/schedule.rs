@@ -33,10 +33,10 @@ use crate::{
 const IDLE_MOST: Duration = Duration::from_secs(60);
 
 /// How long a run may go on: it holds locks that others may want.
-const RUN_MOST: Duration = Duration::from_secs(5 * 60);
+pub(super) const RUN_MOST: Duration = Duration::from_secs(5 * 60);
 
 /// Events that may wait for a slow reader; then the run waits.
-const EVENTS_WAITING: usize = 16;
+pub(super) const EVENTS_WAITING: usize = 16;
 
 const OPENING_DEFAULT: &str = "100.00";
 const AMOUNT_DEFAULT: &str = "10.00";
@@ -100,16 +100,22 @@ impl Schedules {
     }
 }
 
-/// A run under way.
-struct Run {
-    stage: Stage,
-    scene: Scene,
-    /// Empty: each step is asked for.
-    schedule: Schedule,
+/// The lab's only place, taken.
+pub(super) struct Place {
+    pub(super) stage: Stage,
     turn: Turn,
     /// An attack would be counted among the lock waits that tell who is blocked.
     _alone: OwnedSemaphorePermit,
+    /// Dropped, the run takes no steps.
     asked: mpsc::Receiver<Advance>,
+}
+
+/// A run under way.
+struct Run {
+    place: Place,
+    scene: Scene,
+    /// Empty: each step is asked for.
+    schedule: Schedule,
     told: mpsc::Sender<Result<v1::RunScheduleResponse, Status>>,
 }
 
@@ -119,7 +125,19 @@ pub(super) fn start(
     request: &v1::RunScheduleRequest,
 ) -> Result<impl Stream<Item = Result<v1::RunScheduleResponse, Status>> + Send + use<>, Error> {
     let schedule: Schedule = parsed("schedule", &request.schedule)?;
-    let scene = scene(&lab.premises.ledger, request, &schedule)?;
+    let v1::RunScheduleRequest { strategies, amounts, opening_balance, operations, crashes, .. } = request;
+    let crashes = if *crashes || schedule.has_crash_points() { Crashes::One } else { Crashes::Never };
+    let asked = Asked { strategies, amounts, opening_balance, operations: *operations, crashes };
+    let scene = scene(&lab.premises.ledger, &asked)?;
+    let place = place(lab)?;
+    let (told, events) = mpsc::channel(EVENTS_WAITING);
+    let run = Run { place, scene, schedule, told };
+    tokio::spawn(run.play(lab.premises.stopping.clone()));
+    Ok(ReceiverStream::new(events))
+}
+
+/// Takes the lab's place, for as long as what is returned lives.
+pub(super) fn place(lab: &Lab) -> Result<Place, Error> {
     let closed = || invalid("schedule", "this server holds no operations; start it with the lab open".to_owned());
     let stage = Stage::on(&lab.premises.ledger).ok_or_else(closed)?;
     let (turn, asked) = lab.schedules.take()?;
@@ -128,10 +146,7 @@ pub(super) fn start(
     if lab.premises.ledger.in_flight() > 0 {
         return Err(Error::Overloaded("other changes are in flight; a schedule is played alone".to_owned()));
     }
-    let (told, events) = mpsc::channel(EVENTS_WAITING);
-    let run = Run { stage, scene, schedule, turn, _alone: alone, asked, told };
-    tokio::spawn(run.play(lab.premises.stopping.clone()));
-    Ok(ReceiverStream::new(events))
+    Ok(Place { stage, turn, _alone: alone, asked })
 }
 
 impl Run {
@@ -152,9 +167,9 @@ impl Run {
     }
 
     async fn finish(&mut self) -> Result<v1::ScheduleResult, Error> {
-        let mut play = Play::begin(&self.stage, &self.scene).await.map_err(failed)?;
+        let mut play = Play::begin(&self.place.stage, &self.scene).await.map_err(failed)?;
         self.tell(Body::Begun(v1::ScheduleBegun {
-            run_id: self.turn.run_id.to_string(),
+            run_id: self.place.turn.run_id.to_string(),
             user_id: play.user_id(),
             request_ids: play.request_ids().map(|id| id.to_string()).collect(),
             positions: positions(&play),
@@ -171,7 +186,7 @@ impl Run {
                 self.take(&mut play, first).await?;
                 continue;
             }
-            match timeout(IDLE_MOST, self.asked.recv()).await {
+            match timeout(IDLE_MOST, self.place.asked.recv()).await {
                 Ok(Some(Advance { step, answer })) => {
                     // A step that cannot be taken is the asker's affair; the run goes on.
                     let _ = answer.send(self.take(&mut play, step).await);
@@ -232,7 +247,7 @@ fn choices(play: &Play) -> Vec<String> {
     play.choices().iter().map(Step::to_string).collect()
 }
 
-fn result(outcome: &Outcome, scene: &Scene) -> v1::ScheduleResult {
+pub(super) fn result(outcome: &Outcome, scene: &Scene) -> v1::ScheduleResult {
     let answered = |answer: &Answer| match answer {
         Answer::Acknowledged(receipt) => v1::OperationOutcome {
             answer: v1::OperationAnswer::Acknowledged.into(),
@@ -274,7 +289,17 @@ fn result(outcome: &Outcome, scene: &Scene) -> v1::ScheduleResult {
     }
 }
 
-fn scene(ledger: &Ledger, request: &v1::RunScheduleRequest, schedule: &Schedule) -> Result<Scene, Error> {
+/// What operations are asked for; fields as in the contract.
+pub(super) struct Asked<'a> {
+    pub(super) strategies: &'a [String],
+    pub(super) amounts: &'a [String],
+    pub(super) opening_balance: &'a str,
+    pub(super) operations: i32,
+    pub(super) crashes: Crashes,
+}
+
+/// The scene of what is asked for.
+pub(super) fn scene(ledger: &Ledger, request: &Asked<'_>) -> Result<Scene, Error> {
     let rows = request.strategies.iter().map(|name| Ok(convert::strategy(name)?.unwrap_or(ledger.default_strategy())));
     let mut rows: Vec<&'static Row> = rows.collect::<Result<_, Error>>()?;
     let mut amounts: Vec<_> =
@@ -305,11 +330,10 @@ fn scene(ledger: &Ledger, request: &v1::RunScheduleRequest, schedule: &Schedule)
             return Err(invalid(field, format!("{length} for {count} operations; give one, or one for each")));
         }
     }
-    let opening = Some(request.opening_balance.as_str()).filter(|text| !text.is_empty()).unwrap_or(OPENING_DEFAULT);
+    let opening = Some(request.opening_balance).filter(|text| !text.is_empty()).unwrap_or(OPENING_DEFAULT);
     let parts = (0..count).map(|at| Part { strategy: rows[at % rows.len()], amount: amounts[at % amounts.len()] });
-    let crashes = if request.crashes || schedule.has_crash_points() { Crashes::One } else { Crashes::Never };
     let opening = convert::balance("opening_balance", opening)?;
-    let scene = Scene { parts: parts.collect(), opening, instances: 1, crashes };
+    let scene = Scene { parts: parts.collect(), opening, instances: 1, crashes: request.crashes };
     scene.check().map_err(|error| invalid("operations", error.to_string()))?;
     Ok(scene)
 }
@@ -318,12 +342,12 @@ fn parsed(field: &'static str, text: &str) -> Result<Schedule, Error> {
     text.parse().map_err(|error: explore::Malformed| invalid(field, error.to_string()))
 }
 
-fn invalid(field: &'static str, description: String) -> Error {
+pub(super) fn invalid(field: &'static str, description: String) -> Error {
     Invalid { field, reason: InvalidReason::Schedule, description }.into()
 }
 
 /// What an explorer's error is to a caller.
-fn failed(error: explore::Error) -> Error {
+pub(super) fn failed(error: explore::Error) -> Error {
     match error {
         explore::Error::Service(error) => error,
         error @ (explore::Error::NotPossible { .. } | explore::Error::Endless { .. }) => {

@@ -3,7 +3,7 @@
 use zbl_lock::{Figures, Lock};
 use zbl_proto::v1;
 
-use super::{Lab, Premises, convert};
+use super::{Changes, Lab, Premises, convert};
 use crate::{
     account::Money,
     breaker::{self, Breaker, Position},
@@ -23,6 +23,7 @@ impl Lab {
     /// What the server is doing now.
     pub(super) fn snapshot(&self) -> v1::ServerStatus {
         let Premises { ledger, instance, started, limits, finding, progress, depth, hands, .. } = &self.premises;
+        let trace_url = self.premises.trace_url.as_ref();
         let bench = ledger.bench();
         v1::ServerStatus {
             instance: instance.clone(),
@@ -45,10 +46,19 @@ impl Lab {
             projection: progress.as_ref().and_then(|progress| projection(&progress.borrow())),
             queue: depth.as_ref().and_then(|depth| queue(*depth.borrow(), hands.as_ref())),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
-            changes: None,
-            trace_url: String::new(),
+            changes: Some(change_status(&self.premises.changes)),
+            trace_url: trace_url.map(ToString::to_string).unwrap_or_default(),
         }
     }
+}
+
+fn change_status(changes: &Changes) -> v1::ChangeStatus {
+    let [succeeded, refused, failed] = changes.outcomes().map(signed);
+    let latency = changes.latency().map(|(up_to, count)| v1::LatencyBucket {
+        up_to: up_to.and_then(|up_to| up_to.try_into().ok()),
+        count: signed(count),
+    });
+    v1::ChangeStatus { succeeded, refused, failed, latency: latency.collect() }
 }
 
 fn work(work: Work, done: Done) -> v1::WorkStatus {
