@@ -3,11 +3,10 @@ import { useSignal } from '@preact/signals';
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 
 import { theme } from '../../theme';
-import { Card } from './card';
+import { About } from './card';
 import { draw, heightOf, laneHeight, LEFT, TOP } from './draw';
 import { bands, LANES_MOST, shapes, type Shape } from './picture';
-import type { Bar } from './ring';
-import { chosen, isOrder, look, move, race, seen, type Shot, zoom } from './stage';
+import { chosen, isOrder, look, move, race, seen, zoom, type Shot } from './stage';
 import { text } from './texts';
 
 /** How wide a card is, pixels: as in the style sheet. */
@@ -58,8 +57,7 @@ export function Canvas({ shot }: { readonly shot: Shot }) {
         return shape === undefined ? null : { shape, x: event.offsetX, y };
     };
     const at = pointed.value;
-    const card = at?.shape.bar ? { bar: at.shape.bar, x: at.x, y: at.y } : placeOf(chosen.value, shot, inner);
-    const left = card === null ? 0 : Math.max(0, Math.min(card.x + 14, width.value - CARD_WIDTH));
+    const left = at === null ? 0 : Math.max(0, Math.min(at.x + 14, width.value - CARD_WIDTH));
     return (
         <>
             <div class="picture">
@@ -89,13 +87,17 @@ export function Canvas({ shot }: { readonly shot: Shot }) {
                         }
                     }}
                 />
-                {card !== null && <Card bar={card.bar} x={left} y={card.y + 16} />}
-                {at !== null && at.shape.bar === null && (
-                    <div class="card" style={{ left: Math.min(at.x + 14, width.value - CARD_WIDTH), top: at.y + 16 }}>
-                        {text.value.crowd(at.shape.count)}
+                {at !== null && (
+                    <div class="card" style={{ left, top: at.y + 16 }}>
+                        {at.shape.bar === null ? text.value.crowd(at.shape.count) : <About bar={at.shape.bar} />}
                     </div>
                 )}
             </div>
+            {at === null && chosen.value?.user === shot.user && (
+                <div class="card chosen-span">
+                    <About bar={chosen.value} />
+                </div>
+            )}
             <p class="hint" data-test="lanes-left-out">
                 {[
                     drawn.merged > 0 ? text.value.merged(drawn.merged) : '',
@@ -107,14 +109,4 @@ export function Canvas({ shot }: { readonly shot: Shot }) {
             </p>
         </>
     );
-}
-
-/** Where the chosen phase is in the picture. */
-function placeOf(bar: Bar | null, shot: Shot, inner: number): { bar: Bar; x: number; y: number } | null {
-    const { from, to } = seen.value;
-    if (bar?.user !== shot.user) {
-        return null;
-    }
-    const x = LEFT + ((shot.placed.place(bar.start) - from) / (to - from)) * inner;
-    return { bar, x, y: TOP + bar.lane * laneHeight(shot.placed.lanes) };
 }

@@ -1,4 +1,4 @@
-// What there is to say about a phase, beside it.
+// What there is to say about a phase.
 import { decimal } from '../../money';
 import { PHASES } from './draw';
 import { traceUrl } from './feed';
@@ -14,11 +14,11 @@ function At({ at, test }: { readonly at: At; readonly test: string }) {
     );
 }
 
-/** The card of a bar, at a place in the picture; pixels. */
-export function Card({ bar, x, y }: { readonly bar: Bar; readonly x: number; readonly y: number }) {
+/** All of a bar. */
+export function About({ bar }: { readonly bar: Bar }) {
     const { card, phases } = text.value;
     return (
-        <div class="card" role="status" data-test="span-card" style={{ left: x, top: y }}>
+        <div role="status" data-test="span-card">
             <strong>
                 {PHASES[bar.phase].letter} · {phases[bar.phase]}
             </strong>
