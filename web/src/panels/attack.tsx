@@ -76,7 +76,7 @@ function Entry({ field, says }: { readonly field: Field; readonly says: string }
     const id = `attack-${field}`;
     return (
         <div class={`field entry ${field}`}>
-            <label for={id}><span class="hint">{text.value.fields[field]}</span></label>
+            <label class="hint" for={id}>{text.value.fields[field]}</label>
             <input
                 id={id}
                 data-test={id}
@@ -114,7 +114,7 @@ function About({ name }: { readonly name: string }) {
     }
     return (
         <p class="about">
-            <Promised strategy={strategy} /> {strategy.summary}
+            <Promised strategy={strategy} /> — {strategy.summary}
         </p>
     );
 }
@@ -123,7 +123,7 @@ function About({ name }: { readonly name: string }) {
 function Promised({ strategy }: { readonly strategy: Strategy }) {
     const sign = strategy.guarantee === Guarantee.ALWAYS ? '✓' : strategy.guarantee === Guarantee.LOSES_UPDATES ? '✗' : '△';
     const kind = strategy.guarantee === Guarantee.ALWAYS ? 'kept' : strategy.guarantee === Guarantee.LOSES_UPDATES ? 'lost' : 'warn';
-    return <strong class={kind} data-test="guarantee">{sign} {guarantees.value[strategy.guarantee]}.</strong>;
+    return <strong class={kind} data-test="guarantee">{sign} {guarantees.value[strategy.guarantee]}</strong>;
 }
 
 /** Those that cannot be chosen, and why. */
@@ -206,7 +206,7 @@ function All({ plan }: { readonly plan: Plan | null }) {
     return (
         <section>
             <h2>{t.allTitle}</h2>
-            <div class="row">
+            <div class="row plain">
                 <button
                     type="button"
                     data-test="compare-all"

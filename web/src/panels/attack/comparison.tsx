@@ -3,6 +3,7 @@ import type { EChartsCoreOption } from 'echarts/core';
 import { useMemo } from 'preact/hooks';
 
 import { Chart } from '../../chart';
+import { color, theme } from '../../theme';
 import type { AttackResult } from '../../generated/zbl/v1/lab_service_pb';
 import { Trouble } from '../../trouble';
 import { VerdictSign } from './result';
@@ -14,7 +15,8 @@ import { text } from './words';
 export function Comparison({ all }: { readonly all: readonly Ended[] }) {
     const judged = all.flatMap((ended) => (ended.is === 'judged' ? [ended.result] : []));
     const t = text.value;
-    const options = useMemo(() => chart(judged), [all, t]);
+    // The colors of a canvas are not the style sheet's: they are drawn anew with the theme.
+    const options = useMemo(() => chart(judged), [all, t, theme.value]);
     if (all.length === 0) {
         return null;
     }
@@ -85,11 +87,13 @@ function chart(judged: readonly AttackResult[]): EChartsCoreOption {
         name: isWide(values) ? `${name} (${t.chartLog})` : name,
         type: isWide(values) ? 'log' : 'value',
         nameGap: 8,
-        splitLine: { show: splitLine },
+        axisLabel: { color: color('--muted') },
+        splitLine: { show: splitLine, lineStyle: { color: color('--line') } },
     });
     return {
+        color: [color('--accent'), color('--warn')],
         grid: { left: 16, right: 16, top: 64, bottom: 8, containLabel: true },
-        xAxis: { type: 'category', data: names, axisLabel: { interval: 0, rotate: names.length > 5 ? 25 : 0 } },
+        xAxis: { type: 'category', data: names, axisLabel: { interval: 0, rotate: names.length > 5 ? 25 : 0, color: color('--text') } },
         yAxis: [axis(t.perSecond(t.throughput), throughput, true), axis('p99, ms', p99, false)],
         series: [
             { name: t.throughput, type: 'bar', data: throughput },

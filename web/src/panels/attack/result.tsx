@@ -121,7 +121,7 @@ function Figures({ result, seen }: { readonly result: AttackResult; readonly see
 function Pairs({ pairs, leftOut }: { readonly pairs: readonly LostUpdate[]; readonly leftOut: bigint }) {
     const t = text.value;
     return (
-        <details open={pairs.length <= 8}>
+        <details open>
             <summary>{t.pairsTitle}</summary>
             <table class="pairs" data-test="pairs">
                 <thead>

@@ -3,7 +3,7 @@ import { Verdict, type AttackResult, type LostUpdate } from '../../generated/zbl
 import { decimal, minor } from '../../money';
 
 /** The lost updates that are listed; the rest is a count. More is for the journal's own views. */
-export const PAIRS_SHOWN = 20;
+export const PAIRS_SHOWN = 10;
 
 /** A verdict's name, which is the same in every language of the page and in every tool. */
 export type VerdictName = 'LOST' | 'CLEAN' | 'INCONCLUSIVE';

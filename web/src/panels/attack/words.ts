@@ -42,7 +42,7 @@ const en = {
         INCONCLUSIVE: 'nothing is known to be lost, but not everything could be checked',
     } as Record<VerdictName, string>,
     sold: 'Sold',
-    soldAgainst: (sold: string, affordable: string) => `${sold}, paid for ${affordable}`,
+    soldAgainst: (sold: string, affordable: string) => `${sold}; the balance could pay for ${affordable}`,
     oversold: 'more than the balance could pay for',
     expected: 'Expected balance',
     final: 'Final balance',
