@@ -34,15 +34,19 @@ export interface Failure {
     readonly message: string;
     /** Whether nobody answered, so that it may be tried again later. */
     readonly away: boolean;
+    /** The request's field that it is about, as the contract names it; "" for none. */
+    readonly field?: string;
 }
 
 /** What an error means. */
 export function failure(error: unknown): Failure {
     const known = ConnectError.from(error);
-    const reason = known.findDetails(ErrorInfoSchema)[0]?.reason ?? '';
+    const info = known.findDetails(ErrorInfoSchema)[0];
+    const reason = info?.reason ?? '';
     // Without our reason it is the network's: the browser says no more than that it failed.
     const away = reason === '' && [Code.Unavailable, Code.Unknown, Code.Internal, Code.Aborted].includes(known.code);
-    return { reason, message: known.rawMessage, away: away || reason === 'SHUTTING_DOWN' };
+    const field = info?.metadata.field ?? '';
+    return { reason, message: known.rawMessage, away: away || reason === 'SHUTTING_DOWN', field };
 }
 
 /** Whether an error is that the caller itself gave up. */
