@@ -33,6 +33,7 @@ use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
     stage::{self, Stage},
     test::{CURL, ensure_installed, ensure_servers},
+    web as page,
 };
 use checks::Checks;
 
@@ -99,6 +100,9 @@ const MOST_MINUTES: u64 = 24 * 60;
 /// The parts that `--no-grpcurl` leaves out.
 const BY_GRPCURL: [&str; 3] = ["grpcurl", "readme", "tls"];
 
+/// The part that drives the page.
+const BY_BROWSER: &str = "web";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if arguments == ["--list"] {
         PARTS.iter().for_each(|part| say(&format!("{:12} {}", part.name, part.summary)));
@@ -107,6 +111,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let parts = chosen(arguments)?;
     ensure_servers()?;
     ensure_installed(&[CURL])?;
+    // First: the server embeds it.
+    if parts.iter().any(|part| part.name == BY_BROWSER) {
+        ensure_installed(&page::BROWSER)?;
+        page::build()?;
+    }
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let stage = Stage::new(Profile::Debug)?;
     let mut checks = Checks::default();
