@@ -219,9 +219,7 @@ impl Config {
             max_connections: read.value(&MAX_CONNECTIONS, number(1..=MOST_OPEN))?,
             handshake_timeout: read.time(&HANDSHAKE_TIMEOUT, time(SHORTEST_WAIT))?,
             database_url: read.value(&DATABASE_URL, str::parse)?,
-            redis_url: read.shown(&REDIS_URL, optional(str::parse), |url| {
-                url.as_ref().map_or_else(String::new, RedisUrl::to_string)
-            })?,
+            redis_url: read.optional(&REDIS_URL)?,
             redlock_urls: read.shown(&REDLOCK_URLS, list(str::parse), |urls: &Vec<RedisUrl>| {
                 urls.iter().map(RedisUrl::to_string).collect::<Vec<_>>().join(",")
             })?,
@@ -232,9 +230,7 @@ impl Config {
             cache: read.value(&CACHE, truth)?,
             cache_ttl: read.time(&CACHE_TTL, time(SHORTEST_CACHE_TTL))?,
             cache_wait: read.time(&CACHE_WAIT, time(SHORTEST_WAIT))?,
-            amqp_url: read.shown(&AMQP_URL, optional(str::parse), |url| {
-                url.as_ref().map_or_else(String::new, AmqpUrl::to_string)
-            })?,
+            amqp_url: read.optional(&AMQP_URL)?,
             queue_name: read.value(&QUEUE_NAME, name)?,
             queue_limit: read.value(&QUEUE_LIMIT, number(1..=MOST_QUEUED))?,
             queue_wait: read.time(&QUEUE_WAIT, time_within(SHORTEST_WAIT..=LONGEST_QUEUE_WAIT))?,
@@ -270,13 +266,9 @@ impl Config {
             })?,
             auth_token: read.secret(&AUTH_TOKEN)?,
             lab_token: read.secret(&LAB_TOKEN)?,
-            otlp_endpoint: read.shown(&OTLP_ENDPOINT, optional(str::parse), |endpoint: &Option<Endpoint>| {
-                endpoint.as_ref().map_or_else(String::new, Endpoint::to_string)
-            })?,
+            otlp_endpoint: read.optional(&OTLP_ENDPOINT)?,
             trace_sample: read.value(&TRACE_SAMPLE, str::parse)?,
-            trace_url: read.shown(&TRACE_URL, optional(str::parse), |url: &Option<TraceUrl>| {
-                url.as_ref().map_or_else(String::new, TraceUrl::to_string)
-            })?,
+            trace_url: read.optional(&TRACE_URL)?,
             log: read.value(&LOG, filter)?,
             log_format: read.value(&LOG_FORMAT, str::parse)?,
             drain_delay: read.time(&DRAIN_DELAY, time(Duration::ZERO))?,
@@ -305,6 +297,16 @@ impl Reader<'_> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, ConfigError> {
         self.shown(setting, parse, T::to_string)
+    }
+
+    /// What may be left out.
+    fn optional<T: FromStr<Err = String> + fmt::Display>(
+        &mut self,
+        setting: &'static Setting,
+    ) -> Result<Option<T>, ConfigError> {
+        self.shown(setting, optional(str::parse), |value: &Option<T>| {
+            value.as_ref().map_or_else(String::new, T::to_string)
+        })
     }
 
     fn secret(&mut self, setting: &'static Setting) -> Result<Option<Secret>, ConfigError> {

@@ -93,7 +93,7 @@ const PARTS: [Part; 20] = [
     Part { name: "drain", summary: "SIGTERM under load, with open streams and with a stuck call", run: drain::run },
     Part { name: "abuse", summary: "mixed abuse while honest work goes on: refused, and memory flat", run: abuse::run },
     Part {
-        name: "web",
+        name: BY_BROWSER,
         summary: "the page in a real browser, against journals and a server that is killed",
         run: web::run,
     },
@@ -105,6 +105,9 @@ const MOST_MINUTES: u64 = 24 * 60;
 /// The parts that `--no-grpcurl` leaves out.
 const BY_GRPCURL: [&str; 3] = ["grpcurl", "readme", "tls"];
 
+/// The part that drives the page.
+const BY_BROWSER: &str = "web";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if arguments == ["--list"] {
         PARTS.iter().for_each(|part| say(&format!("{:12} {}", part.name, part.summary)));
@@ -113,7 +116,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let parts = chosen(arguments)?;
     ensure_servers()?;
     ensure_installed(&[CURL])?;
-    if parts.iter().any(|part| part.name == "web") {
+    // First: the server embeds it.
+    if parts.iter().any(|part| part.name == BY_BROWSER) {
         web::build()?;
     }
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;

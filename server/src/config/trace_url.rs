@@ -10,7 +10,7 @@ const PLACE: &str = "{trace_id}";
 
 const FORM: &str = "give one such as http://localhost:16686/trace/{trace_id}";
 
-/// The URL, with [`PLACE`] in it.
+/// The URL, with the place in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceUrl(String);
 

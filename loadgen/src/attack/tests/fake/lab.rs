@@ -39,6 +39,15 @@ impl LabService for Fake {
         Err(Status::unimplemented("not attacked"))
     }
 
+    type FindScheduleStream = tokio_stream::Empty<Result<FindScheduleResponse, Status>>;
+
+    async fn find_schedule(
+        &self,
+        _: Request<FindScheduleRequest>,
+    ) -> Result<Response<Self::FindScheduleStream>, Status> {
+        Err(Status::unimplemented("not attacked"))
+    }
+
     async fn advance_schedule(
         &self,
         _: Request<AdvanceScheduleRequest>,
