@@ -96,10 +96,7 @@ impl Worker {
 
     /// Works until it is told to stop. What is in hand then has the time of grace to end; the rest goes back to the queue.
     pub async fn run(mut self, stopping: watch::Receiver<bool>) {
-        // Told as none from the start: of a counter that appears with its first count nobody sees that it has grown.
-        for counter in ["worker_deliveries_total", "worker_redeliveries_total", "worker_retries_total"] {
-            metrics::counter!(counter).increment(0);
-        }
+        begin_to_count();
         let desk = Arc::clone(&self.desk);
         let look = desk.look();
         pin!(look);
@@ -133,6 +130,17 @@ impl Worker {
             }
         }
     }
+}
+
+/// Tells what is counted as none from the start: of a series that appears with its first count nobody sees that it has grown.
+fn begin_to_count() {
+    for name in ["worker_deliveries_total", "worker_redeliveries_total", "worker_retries_total"] {
+        metrics::counter!(name).increment(0);
+    }
+    for outcome in ["journaled", "failed"] {
+        metrics::counter!("worker_decided_total", "outcome" => outcome).increment(0);
+    }
+    drop(metrics::histogram!("queue_wait_seconds"));
 }
 
 /// What was in hand is delivered again when the connection ends; that it came to this must not go unnoticed.

@@ -86,29 +86,39 @@ mod tests {
         atomic::{AtomicU32, Ordering},
     };
 
-    use futures::future::join_all;
+    use tokio::sync::Semaphore;
 
     use super::*;
 
     #[tokio::test]
     async fn what_queues_meanwhile_is_done_together_and_each_gets_its_own_answer() {
-        let sizes = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&sizes);
-        let batches = Batches::new(move |items: Vec<usize>| {
+        let (sizes, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
+        let (seen, passed) = (Arc::clone(&sizes), Arc::clone(&gate));
+        let batches = Arc::new(Batches::new(move |items: Vec<usize>| {
             seen.lock().unwrap().push(items.len());
+            let passed = Arc::clone(&passed);
             async move {
-                tokio::task::yield_now().await;
+                drop(passed.acquire().await);
                 Ok(items.into_iter().map(|item| item * 2).collect())
             }
-        });
-        let done = join_all((0..1200).map(|item| batches.done(item))).await;
-        for (item, done) in done.into_iter().enumerate() {
-            assert_eq!(done.unwrap(), item * 2);
+        }));
+        let submit = |item| {
+            let batches = Arc::clone(&batches);
+            tokio::spawn(async move { batches.done(item).await })
+        };
+        let mut calls = vec![submit(0)];
+        while sizes.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
         }
-        let sizes = sizes.lock().unwrap();
-        // How many it takes depends on the runtime, which lets a task receive so much at a time.
-        assert!(sizes.len() * 10 < 1200 && sizes.iter().all(|size| *size <= BATCH_MOST), "{sizes:?}");
-        assert_eq!(sizes.iter().sum::<usize>(), 1200);
+        calls.extend((1..=QUEUED_MOST).map(submit));
+        while batches.0.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1);
+        for (item, call) in calls.into_iter().enumerate() {
+            assert_eq!(call.await.unwrap().unwrap(), item * 2);
+        }
+        assert_eq!(*sizes.lock().unwrap(), [1, BATCH_MOST, BATCH_MOST], "a lone call waits for nobody");
     }
 
     #[tokio::test(start_paused = true)]
