@@ -14,7 +14,9 @@ pub fn banner(config: &Config, store: &str, listening: Addresses) -> String {
     let (scheme, plain) = if config.tls.is_some() { ("https", "") } else { ("http", "-plaintext ") };
     let shown = if config.auth_token.is_some() { "-H \"authorization: Bearer $ZBL_TOKEN\" " } else { "" };
     format!(
-        "zbl-server {version}, instance {instance}
+        "Open {scheme}://{web}/
+
+zbl-server {version}, instance {instance}
   store     {store} ({database_url})
   strategy  {strategy}{delay}
   gRPC      {scheme}://{grpc}
@@ -74,6 +76,7 @@ mod tests {
         let text = banner(&config, "mariadb", listening);
         for expected in [
             "instance one\n",
+            "Open http://127.0.0.1:8080/\n",
             "mariadb (mysql://root:***@db/zbl)\n",
             "every operation is held for 5ms between read and write",
             r#"grpcurl -plaintext -d '{"user_id":1,"amount":"10.00"}' 127.0.0.1:4711 zbl.v1.AccountService/Deduct"#,

@@ -27,6 +27,7 @@ use crate::{
     app::{self, App},
     banner::banner,
     config::{Config, DatabaseUrl},
+    healthcheck::reachable,
     listeners::{BindError, Listeners},
     shutdown::Shutdown,
     strategy::{Guarantee, Row},
@@ -146,6 +147,7 @@ impl Demo {
             timeline,
             stop,
             compute_delay: self.config.compute_delay,
+            page: format!("http://{}/", reachable(addresses.http)),
         };
         let shown = tokio::select! {
             shown = stage.perform(store) => shown,
@@ -225,11 +227,13 @@ struct Stage {
     timeline: Arc<Timeline>,
     stop: Stop,
     compute_delay: std::time::Duration,
+    /// Where it can be watched.
+    page: String,
 }
 
 impl Stage {
     async fn perform(&self, store: &str) -> Result<Vec<Report>, Error> {
-        write!(io::stdout().lock(), "{}", story::opening(store, self.compute_delay))?;
+        write!(io::stdout().lock(), "{}", story::opening(store, self.compute_delay, &self.page))?;
         let mut runs: Vec<Report> = Vec::new();
         for row in &self.strategies {
             let report = self.attack(row.name).await?;

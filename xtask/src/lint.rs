@@ -3,7 +3,10 @@
 
 mod tidy;
 
-use crate::command::{Failure, answers, cargo, run as run_command, say};
+use crate::{
+    command::{Failure, answers, cargo, run as run_command, say},
+    web,
+};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if let Some(argument) = arguments.first() {
@@ -16,6 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         tidy::check(),
         run_command(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         run_command(&mut doc),
+        web::check("check"),
     ];
     if answers("cargo", &["deny", "--version"]) {
         checks.push(run_command(&mut cargo(&["deny", "check", "licenses", "bans", "sources"])));

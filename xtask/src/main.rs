@@ -28,19 +28,19 @@ const TASKS: [Task; 7] = [
     Task {
         name: "demo",
         arguments: "[ARG…]",
-        summary: "build the programs and run `zbl-server demo ARG…`: see money lost, see why, see it cured",
+        summary: "build the page and the programs and run `zbl-server demo ARG…`: see money lost, see why, see it cured",
         run: demo::run,
     },
     Task {
         name: "test",
         arguments: "[ARG…]",
-        summary: "make sure MariaDB (or ZBL_TEST_MYSQL_URL), Redis and RabbitMQ are there, then `cargo test --workspace ARG…`",
+        summary: "make sure MariaDB (or ZBL_TEST_MYSQL_URL), Redis and RabbitMQ are there, then `cargo test --workspace ARG…`; without ARG the page's tests, too",
         run: test::run,
     },
     Task {
         name: "lint",
         arguments: "",
-        summary: "format, house rules, clippy, documentation, dependencies",
+        summary: "format, house rules, clippy, documentation, dependencies, the page",
         run: lint::run,
     },
     Task {

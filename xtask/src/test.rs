@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every test of the workspace. A missing server is installed where that is allowed, and a failure
-//! where it is not: the tests against it are never skipped.
+//! where it is not: the tests against it are never skipped. Those of the page need Node, and are left out without it.
 
 use std::env;
 
@@ -8,6 +8,7 @@ use test_support::{MYSQL_URL_VARIABLE, MariaDb, RabbitMq, Redis};
 use crate::{
     apt,
     command::{Failure, answers, cargo, run as run_command, say},
+    web,
 };
 
 /// What the tests start beside the project's own programs.
@@ -41,6 +42,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             }
             Failure::Failed(format!("{}; or name a MySQL server in {MYSQL_URL_VARIABLE}", failure.reason()))
         })?;
+    }
+    if arguments.is_empty() {
+        web::check("test")?;
     }
     run_command(command.args(arguments))
 }

@@ -61,7 +61,7 @@ pub(super) const AUTO: &str = "auto";
 
 pub(super) const GRPC_ADDR: Setting = Setting::new("grpc_addr", "127.0.0.1:50051", "ADDR", "Where gRPC listens");
 pub(super) const HTTP_ADDR: Setting =
-    Setting::new("http_addr", "127.0.0.1:8080", "ADDR", "Where HTTP listens: health and the JSON facade");
+    Setting::new("http_addr", "127.0.0.1:8080", "ADDR", "Where HTTP listens: the page, health and the JSON facade");
 pub(super) const TLS_CERT: Setting = Setting::new(
     "tls_cert",
     "",

@@ -16,7 +16,7 @@ use crate::{
     timeline::{Event, Race, Timeline},
 };
 
-pub(super) fn opening(store: &str, compute_delay: Duration) -> String {
+pub(super) fn opening(store: &str, compute_delay: Duration, page: &str) -> String {
     let asked = u64::from(WORKERS) * u64::from(DEDUCTIONS);
     let delay = if compute_delay.is_zero() {
         "Nothing is slowed down to help the race.".to_owned()
@@ -24,7 +24,7 @@ pub(super) fn opening(store: &str, compute_delay: Duration) -> String {
         format!("Each operation is held for {compute_delay:?} between read and write, to widen the race.")
     };
     format!(
-        "Zero Balance Loss: break, show, cure (on {store})\n\n\
+        "Open {page} to watch it in a browser.\n\nZero Balance Loss: break, show, cure (on {store})\n\n\
          {WORKERS} workers take {AMOUNT} {DEDUCTIONS} times each from one account of {OPENING}: {asked} deductions, of which it can pay 100.\n\
          {delay}\n\n1. Break it: no concurrency control\n\n"
     )
