@@ -116,6 +116,17 @@ test('an inline script is not run', async () => {
     await tab.close();
 });
 
+test('a page from elsewhere is answered nothing', async () => {
+    const tab = await Tab.open(browser, server);
+    await tab.page.goto('about:blank');
+    const refused = tab.page.waitForResponse((response) => response.url().startsWith(server.origin));
+    // The one kind of call that browsers send to others without asking first.
+    const call = `${server.origin}/zbl.v1.AccountService/Deduct`;
+    await tab.page.evaluate((url) => fetch(url, { method: 'POST', mode: 'no-cors', body: '' }), call);
+    expect((await refused).status()).toBe(403);
+    await tab.close();
+});
+
 test(`the page is there in less than ${LOAD_MS_MAX} ms`, async (context) => {
     const times: number[] = [];
     for (let load = 0; load < 5; load += 1) {
