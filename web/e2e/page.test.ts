@@ -1,10 +1,13 @@
 // What all panels have in common: languages, themes, the token, the page's policy, how fast it is there and how large.
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
 import type { Browser } from 'playwright-core';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
 
 import { launch, Tab } from './browser';
 import { note } from './note';
@@ -113,6 +116,26 @@ test('an inline script is not run', async () => {
     });
     await expect.poll(() => tab.complaints.join('\n')).toContain('policy violated: script-src');
     expect(await tab.page.locator('html').getAttribute('data-inline')).toBeNull();
+    await tab.close();
+});
+
+test('a page from elsewhere is answered nothing', async () => {
+    const elsewhere = createServer((_, response) => response.end('another site')).listen(0, '127.0.0.1');
+    onTestFinished(() => void elsewhere.close());
+    await once(elsewhere, 'listening');
+    const { port } = elsewhere.address() as AddressInfo;
+    const tab = await Tab.open(browser, server);
+    await tab.page.goto(`http://127.0.0.1:${port}`);
+    // What came over the wire: the page itself is shown nothing.
+    const devtools = await tab.page.context().newCDPSession(tab.page);
+    await devtools.send('Network.enable');
+    const statuses: number[] = [];
+    devtools.on('Network.responseReceivedExtraInfo', ({ statusCode }) => statuses.push(statusCode));
+    // The one kind of call that browsers send to others without asking first.
+    const call = (url: string): Promise<string> =>
+        fetch(url, { method: 'POST', mode: 'no-cors', body: '' }).then(() => 'answered', () => 'nothing');
+    expect(await tab.page.evaluate(call, `${server.origin}/zbl.v1.AccountService/Deduct`)).toBe('nothing');
+    await expect.poll(() => statuses).toEqual([403]);
     await tab.close();
 });
 

@@ -34,6 +34,7 @@ use crate::{
     command::{Failure, Profile, cargo, run as run_command, say},
     stage::{self, Stage},
     test::{CURL, ensure_installed, ensure_servers},
+    web as page,
 };
 use checks::Checks;
 
@@ -116,9 +117,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let parts = chosen(arguments)?;
     ensure_servers()?;
     ensure_installed(&[CURL])?;
-    // First: the server embeds it.
     if parts.iter().any(|part| part.name == BY_BROWSER) {
-        web::build()?;
+        build_page()?;
     }
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let stage = Stage::new(Profile::Debug)?;
@@ -144,8 +144,8 @@ pub(crate) fn abuse(arguments: &[String]) -> Result<(), Failure> {
 pub(crate) fn web_soak(arguments: &[String]) -> Result<(), Failure> {
     let length = length("web-soak", arguments)?;
     ensure_servers()?;
-    web::build()?;
-    alone("web", |stage, checks| web::soak(length, stage, checks))
+    build_page()?;
+    alone(BY_BROWSER, |stage, checks| web::soak(length, stage, checks))
 }
 
 /// How long a command is to take: ten minutes, or what `--minutes` says.
@@ -161,7 +161,13 @@ fn length(command: &str, arguments: &[String]) -> Result<Duration, Failure> {
     Ok(Duration::from_secs(60 * minutes))
 }
 
-/// Builds the binaries and makes one part's checks.
+/// Builds the page, before the programs: the server embeds it.
+fn build_page() -> Result<(), Failure> {
+    ensure_installed(&page::BROWSER)?;
+    page::build()
+}
+
+/// Builds the programs and makes one part's checks.
 fn alone(part: &'static str, run: impl FnOnce(&Stage, &mut Checks) -> Result<(), Failure>) -> Result<(), Failure> {
     run_command(&mut cargo(&["build", "--workspace", "--bins"]))?;
     let (stage, mut checks) = (Stage::new(Profile::Debug)?, Checks::default());

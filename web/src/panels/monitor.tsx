@@ -58,11 +58,12 @@ export function Monitor() {
         return () => ends.forEach((end) => end());
     }, []);
     const { moments } = ring.value;
+    const isRefused = stateOf(STATUS)?.is === 'refused';
     const moment = lookedAt(moments, stoppedAt.value);
     return (
         <div data-test="monitor">
             <Refusal />
-            {moment === undefined && <p class="hint">{text.value.waiting}</p>}
+            {moment === undefined && !isRefused && <p class="hint">{text.value.waiting}</p>}
             {moment && <Seen moments={moments} moment={moment} />}
         </div>
     );
@@ -76,10 +77,10 @@ function Refusal() {
     }
     const { reason, message } = state.failure;
     return (
-        <p class="failure" role="alert" data-test="monitor-refused">
-            {text.value.refused} <code>{reason}</code> {message}{' '}
-            {reason === 'LAB_DISABLED' ? text.value.labOff : text.value.needsToken}
-        </p>
+        <div class="failure" role="alert" data-test="monitor-refused">
+            <div>{text.value.refused} <code>{reason}</code> {message}</div>
+            <div>{reason === 'LAB_DISABLED' ? text.value.labOff : text.value.needsToken}</div>
+        </div>
     );
 }
 

@@ -13,21 +13,12 @@ use super::{
     checks::{Checks, ensure},
     stage::{Ended, Stage, argument},
 };
-use crate::{
-    command::{Failure, Profile, binaries, workspace},
-    test::ensure_installed,
-};
+use crate::command::{Failure, Profile, binaries, workspace};
 
 /// All tests together, on a busy machine: they take about two minutes.
 const TIMEOUT: Duration = Duration::from_secs(900);
 /// What a soak takes beside its own time: starting, and judging.
 const SOAK_SETUP: Duration = Duration::from_secs(300);
-
-/// Makes sure of what the page is built and looked at with, and builds it. The binaries embed it: it comes before them.
-pub(super) fn build() -> Result<(), Failure> {
-    ensure_installed(&crate::web::BROWSER)?;
-    crate::web::build()
-}
 
 pub(super) fn run(stage: &Stage, checks: &mut Checks) -> Result<(), Failure> {
     tests(stage, checks, &[], &[], TIMEOUT)
