@@ -27,6 +27,7 @@ export function Canvas({ shot }: { readonly shot: Shot }) {
     const inner = Math.max(width.value - LEFT, 100);
     const drawn = useMemo(() => shapes(shot.placed, view, inner), [shot, view, inner]);
     const windows = useMemo(() => bands(shot.bands, shot.placed, view), [shot, view]);
+    const racesLeftOut = windows.more + shot.counted - shot.races.length;
     const raceShown = shot.bands.find((band) => band.race.k === race.value?.k) ?? null;
     const { actual, expected, lane, lost } = text.value;
 
@@ -102,7 +103,7 @@ export function Canvas({ shot }: { readonly shot: Shot }) {
                 {[
                     drawn.merged > 0 ? text.value.merged(drawn.merged) : '',
                     shot.placed.lanes > LANES_MOST ? text.value.lanesLeftOut(shot.placed.lanes - LANES_MOST) : '',
-                    windows.more > 0 ? text.value.bandsLeftOut(windows.more) : '',
+                    racesLeftOut > 0 ? text.value.bandsLeftOut(racesLeftOut) : '',
                 ]
                     .filter((said) => said !== '')
                     .join(' · ')}
