@@ -22,7 +22,7 @@ export type Pace = keyof typeof PACES;
 /** A search, under way or over. */
 export type Search =
     | { readonly is: 'searching'; readonly played: bigint }
-    | { readonly is: 'found'; readonly result: ScheduleResult; readonly played: bigint }
+    | { readonly is: 'found'; readonly result: ScheduleResult }
     | { readonly is: 'exhausted'; readonly exhausted: FindExhausted };
 
 /** What is played with; the form changes it, and a run keeps what it began with. */
@@ -143,26 +143,28 @@ export async function find(): Promise<void> {
     view.value = null;
     const mine = opened();
     search.value = { is: 'searching', played: 0n };
-    let found = false;
+    // A call, because the compiler takes a state that it has seen for one that stays.
+    const reached = (): Search | null => search.value;
     await during(mine, async () => {
         const request = asked(options.value);
         for await (const { event } of placed(() => lab.findSchedule(request, { signal: mine.signal }), mine.signal)) {
-            const played = search.value?.is === 'searching' ? search.value.played : 0n;
             if (event.case === 'progress') {
                 search.value = { is: 'searching', played: event.value.played };
             } else if (event.case === 'found') {
-                search.value = { is: 'found', result: event.value, played };
+                search.value = { is: 'found', result: event.value };
                 options.value = { ...options.value, plan: stepsOf(event.value.schedule) };
                 note(parametersOf(options.value));
-                found = true;
             } else if (event.case === 'exhausted') {
                 search.value = { is: 'exhausted', exhausted: event.value };
             }
         }
     });
-    if (found && open === mine) {
+    if (open !== mine) {
+        return;
+    }
+    if (reached()?.is === 'found') {
         await begin();
-    } else if (search.value?.is === 'searching') {
+    } else if (reached()?.is === 'searching') {
         search.value = null;
     }
 }
