@@ -141,6 +141,8 @@ export async function play(): Promise<void> {
 export async function find(): Promise<void> {
     leave();
     view.value = null;
+    // Nobody crashes in a search, and the form says so.
+    options.value = { ...options.value, crashes: false };
     const mine = opened();
     search.value = { is: 'searching', played: 0n };
     // A call, because the compiler takes a state that it has seen for one that stays.

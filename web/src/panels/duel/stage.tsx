@@ -23,6 +23,11 @@ export function shown(state: Held): string {
     return `${decimal(state.balance)} @${state.version}`;
 }
 
+/** What is gone: deductions, or, of a negative sum, deposits. Minor units. */
+export function goneText(sum: bigint): string {
+    return sum < 0n ? text.value.depositsGone(decimal(-sum)) : text.value.deductionsGone(decimal(sum));
+}
+
 /** The CSS name of a phase's color. */
 export function phaseClass(phase: Phase): string {
     return `phase-${Phase[phase].toLowerCase().replace('_', '-')}`;
@@ -71,7 +76,7 @@ function whereabouts(side: Side): string {
         case OperationState.STANDING:
             return side.phase === Phase.UNSPECIFIED ? `◆ ${text.value.answering}` : `◆ ${text.value.before(phase)}`;
         case OperationState.BLOCKED:
-            return `⏸ ${text.value.blocked(phase)}`;
+            return `‖ ${text.value.blocked(phase)}`;
         case OperationState.ENDED:
             return `■ ${text.value.ended}`;
         case OperationState.CRASHED:
@@ -144,8 +149,8 @@ function Steps({ now, side }: { readonly now: View; readonly side: Side }) {
 
 function Account({ now }: { readonly now: View }) {
     const gone = now.account.balance - now.due;
-    const sum = decimal(gone < 0n ? -gone : gone);
-    const says = gone === 0n ? text.value.agrees : gone > 0n ? text.value.over(sum) : text.value.missing(sum);
+    // Too much is there where a deduction was lost, too little where a deposit was.
+    const says = gone === 0n ? text.value.agrees : goneText(gone);
     return (
         <div class="account" aria-live="polite">
             <span class="hint">{text.value.balance}</span>

@@ -2,9 +2,10 @@
 import { useEffect, useState } from 'preact/hooks';
 
 import { Verdict, type ScheduleResult } from '../../generated/zbl/v1/lab_service_pb';
+import { minor } from '../../money';
 import { replayCommand } from './options';
 import { IDLE_MS, isPlaying, isRunning, options, restingSince } from './run';
-import { shown } from './stage';
+import { goneText, shown } from './stage';
 import { operationOf, phaseOf, planned, sideOf, type Deed, type Done, type View } from './view';
 import { text } from './words';
 
@@ -96,7 +97,7 @@ export function Ending({ now, result }: { readonly now: View; readonly result: S
                 <strong class={isLost ? 'lost' : 'kept'} data-test="duel-verdict" data-verdict={Verdict[result.verdict]}>
                     {isLost ? '✕' : '✓'} {says}
                 </strong>{' '}
-                {isLost && <span data-test="duel-lost" data-lost={result.lost}>{text.value.lostSum(result.lost)}</span>}
+                {isLost && <span data-test="duel-lost" data-lost={result.lost}>{goneText(minor(result.lost) ?? 0n)}</span>}
             </p>
             <ul>
                 {result.lostUpdates.map((lost) => (
