@@ -1,10 +1,10 @@
-// The duel: a losing schedule is found where there is one and played again, step by step; where there is none, all were played.
+// The duel: a losing schedule is found where there is one, and played; where there is none, all there are were.
 import type { Browser } from 'playwright-core';
 import { beforeAll, expect, test } from 'vitest';
 
 import { launch, Tab } from './browser';
 import { note } from './note';
-import { Server } from './server';
+import { replay, Server } from './server';
 import { hundredths, journalOf, outcome } from './truth';
 
 let server: Server;
@@ -31,7 +31,7 @@ async function duel(strategy: string): Promise<Tab> {
     return tab;
 }
 
-test('Duel finds a schedule by which none loses, and plays it: the loss is the journal\'s', async (context) => {
+test('Duel finds a schedule by which none loses, and plays it; its token plays it again', async (context) => {
     const tab = await duel('none');
     await tab.part('duel-find').click();
     await tab.sees('duel-found');
@@ -46,6 +46,7 @@ test('Duel finds a schedule by which none loses, and plays it: the loss is the j
     expect(await tab.part('duel-overwrote').count()).toBe(truth.lostEntries.length);
     expect(truth.lost).toBeGreaterThan(0n);
     note(context, `${await tab.text('duel-schedule')}: ${lost} lost`);
+    expect(await replay(await tab.text('duel-token'))).toContain(`LOST, ${lost} lost`);
     await tab.picture('duel');
     expect(tab.complaints).toEqual([]);
     await tab.close();
