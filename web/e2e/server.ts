@@ -1,11 +1,12 @@
-// A zbl-server of the test's own: the built binary on free ports, ended by its process id. It keeps its ports when it is
-// killed and started again, as a server does that a page waits for.
-import { spawn, type ChildProcess } from 'node:child_process';
+// A zbl-server of the test's own: the built binary on free ports, ended by its process id. It keeps its ports when it
+// is killed and started again, as a server does that a page waits for.
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
 import { vi } from 'vitest';
 
@@ -29,10 +30,20 @@ function binary(variable: string): string {
     return path;
 }
 
-function run(path: string, args: readonly string[]): Running {
+/** The environment without the project's own settings. */
+function environment(): NodeJS.ProcessEnv {
     const isOurs = (name: string): boolean => name.startsWith('ZBL_') || name === 'DATABASE_URL';
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !isOurs(name)));
-    const child = spawn(path, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    return Object.fromEntries(Object.entries(process.env).filter(([name]) => !isOurs(name)));
+}
+
+/** What `zbl-server explore --replay` says of a token, on a database of its own. */
+export async function replay(token: string): Promise<string> {
+    const args = ['explore', '--replay', token];
+    return (await promisify(execFile)(binary('ZBL_SERVER'), args, { env: environment() })).stdout;
+}
+
+function run(path: string, args: readonly string[]): Running {
+    const child = spawn(path, args, { env: environment(), stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     const take = (data: Buffer): void => {
         output = (output + data.toString()).slice(-OUTPUT_MAX);

@@ -1,5 +1,5 @@
-// Tabs that stay open while a server is busy: what they hold of the machine's memory stays bounded. ZBL_SOAK_SECONDS says
-// how long; only minutes tell whether memory grows, so that a short run looks at the bound alone.
+// Tabs that stay open while a server is busy: what they hold of the machine's memory stays bounded. ZBL_SOAK_SECONDS
+// says how long; only minutes tell whether memory grows, so that a short run looks at the bound alone.
 import { setTimeout as pause } from 'node:timers/promises';
 
 import type { Browser, CDPSession } from 'playwright-core';
@@ -83,8 +83,8 @@ class Watched {
     /** Collects its garbage, and notes what is left: objects, DOM and buffers. */
     async weigh(): Promise<void> {
         await this.#devtools.send('HeapProfiler.collectGarbage');
-        const { usedSize, embedderHeapUsedSize, backingStorageSize } = await this.#devtools.send('Runtime.getHeapUsage');
-        this.#samples.push(usedSize + embedderHeapUsedSize + backingStorageSize);
+        const heap = await this.#devtools.send('Runtime.getHeapUsage');
+        this.#samples.push(heap.usedSize + heap.embedderHeapUsedSize + heap.backingStorageSize);
     }
 
     figures(): string {
