@@ -117,6 +117,11 @@ test('a commit that failed leaves the account as it was', () => {
     expect(view.deeds.at(-1)?.blocked, 'it waited before').toEqual([]);
 });
 
+test('a commit that is told twice counts once', () => {
+    const commit = span(1, Phase.COMMIT, { written: at('90.00', 2n) });
+    expect(step(blocked(), 'k1', [[ENDED], [BLOCKED]], [commit, commit]).due).toBe(9000n);
+});
+
 test('the end says what is on the account, and nothing can be chosen any more', () => {
     const view = ended(blocked(), create(ScheduleResultSchema, { finalBalance: '80.00' }));
     expect(view.account.balance).toBe(8000n);
