@@ -110,6 +110,11 @@ test('what another task does is where its answer is waited for', () => {
     expect(textOf('batched', LOCK_WAIT)[0]).toContain('Phase::LockWait');
 });
 
+test('a comment that names a phase does not do it', () => {
+    const file = fileOf('made_up', ['// operation.read() and Phase::Read', '    let seen = operation.read().await?;'].join('\n'));
+    expect(phaseLines([file], READ)).toEqual([new Set([2])]);
+});
+
 test('before a phase no line is marked', () => {
     expect(textOf('batched', Phase.UNSPECIFIED)).toEqual([]);
 });

@@ -117,6 +117,11 @@ test('a commit that failed leaves the account as it was', () => {
     expect(view.deeds.at(-1)?.blocked, 'it waited before').toEqual([]);
 });
 
+test('a commit that is told twice counts once', () => {
+    const commit = span(1, Phase.COMMIT, { written: at('90.00', 2n) });
+    expect(step(blocked(), 'k1', [[ENDED], [BLOCKED]], [commit, commit]).due).toBe(9000n);
+});
+
 test('the end says what is on the account, and nothing can be chosen any more', () => {
     const view = ended(blocked(), create(ScheduleResultSchema, { finalBalance: '80.00' }));
     expect(view.account.balance).toBe(8000n);
@@ -136,7 +141,7 @@ test('a plan is followed until it is left or over', () => {
     expect(planned(view, ['w1']), 'that cannot be taken').toBeUndefined();
     const next = step(view, 'r1', [[STANDING, Phase.COMPUTE], [STANDING, Phase.READ]], [], ['c1', 'r2', 'x1']);
     expect(planned(next, ['r1', 'c1'])).toBe('c1');
-    expect(planned(next, ['r2', 'r1', 'c1']), 'it was left').toBeUndefined();
+    expect(planned(next, ['r2', 'r2', 'c1']), 'it was left').toBeUndefined();
     expect(planned(next, ['r1'])).toBeUndefined();
     expect(playedNext(next, ['r1', 'x1']), 'a plan may crash').toBe('x1');
     expect(playedNext(next, []), 'whoever has come least far').toBe('r2');

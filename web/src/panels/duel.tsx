@@ -1,5 +1,5 @@
-// The panel Duel: real operations on one account, stepped through by the reader. Owns its layout, the keys and the pace;
-// the run itself is run.ts's.
+// The panel Duel: real operations on one account, stepped through by the reader. Owns its layout, the keys and the
+// pace; the run itself is run.ts's.
 import { useEffect, useState } from 'preact/hooks';
 
 import type { Strategy } from '../generated/zbl/v1/account_service_pb';
@@ -8,7 +8,21 @@ import { accounts, failure, token } from '../service';
 import './duel/duel.css';
 import { Code } from './duel/code';
 import { optionsOf } from './duel/options';
-import { choose, isBusy, isPlaying, isRunning, leave, options, pace, PACES, playOn, problem, search, take, view } from './duel/run';
+import {
+    choose,
+    isBusy,
+    isPlaying,
+    isRunning,
+    leave,
+    options,
+    pace,
+    PACES,
+    playOn,
+    problem,
+    search,
+    take,
+    view,
+} from './duel/run';
 import { Setup } from './duel/setup';
 import { Stage } from './duel/stage';
 import { Ending, Transcript } from './duel/transcript';

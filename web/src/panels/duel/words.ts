@@ -112,7 +112,7 @@ export const text = words({
         clean: 'NOTHING LOST',
         inconclusive: 'INCONCLUSIVE',
         overwrote: (over: number, overV: bigint, victim: number, victimV: bigint, sum: string) =>
-            `${over} (version ${overV}) overwrote ${victim} (version ${victimV}): ${sum} gone`,
+            `operation ${over} (version ${overV}) overwrote operation ${victim} (version ${victimV}): ${sum} gone`,
         final: (sum: string) => `Final balance ${sum}.`,
         someBlocked: 'An operation was blocked on the way.',
         deadlock: 'The database broke a deadlock.',
