@@ -22,7 +22,7 @@ use crate::{
     explore::{self, Bounds, Coverage, Crashes, Found, Onward, Scene},
 };
 
-/// How many schedules are played where the request does not say: all there are of two operations by any strategy.
+/// How many schedules are played where the request does not say: of two operations there are some tens.
 const LIMIT_DEFAULT: usize = 1000;
 
 /// The most: each takes some milliseconds.
