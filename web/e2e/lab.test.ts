@@ -24,7 +24,7 @@ beforeAll(async () => {
 /** Attacks with a strategy, from 1000.00, by the page alone; what it says of it. */
 async function attack(tab: Tab, strategy: string): Promise<{ account: bigint; verdict: string | null; lost: bigint }> {
     await tab.go('attack');
-    await tab.part('opening').fill('1000.00');
+    await tab.part('attack-opening_balance').fill('1000.00');
     await tab.part('strategy').locator(`option[value="${strategy}"]`).waitFor({ state: 'attached' });
     await tab.part('strategy').selectOption(strategy);
     await tab.part('attack').click();

@@ -120,7 +120,10 @@ test('an inline script is not run', async () => {
 });
 
 test('a page from elsewhere is answered nothing', async () => {
-    const elsewhere = createServer((_, response) => response.end('another site')).listen(0, '127.0.0.1');
+    // With an icon of its own, or the browser would ask for one just then.
+    const other = '<!doctype html><link rel="icon" href="data:,">another site';
+    const elsewhere = createServer((_, response) => response.setHeader('content-type', 'text/html').end(other));
+    elsewhere.listen(0, '127.0.0.1');
     onTestFinished(() => void elsewhere.close());
     await once(elsewhere, 'listening');
     const { port } = elsewhere.address() as AddressInfo;

@@ -1,6 +1,6 @@
 // Attack: what the visitor sees first. Sets an attack up, shows how it goes and what came of it; one strategy, two beside
 // each other, or all. What is typed and chosen stays while the page does.
-import { signal } from '@preact/signals';
+import { signal, type Signal } from '@preact/signals';
 
 import { Guarantee, type Strategy } from '../generated/zbl/v1/account_service_pb';
 import { Copyable } from '../copy';
@@ -31,10 +31,19 @@ export function Attack() {
     );
 }
 
-function Setting({ wrong, plan }: { readonly wrong: Partial<Record<Field, Wrong>> | undefined; readonly plan: Plan | null }) {
+interface SettingOf {
+    readonly wrong: Partial<Record<Field, Wrong>> | undefined;
+    readonly plan: Plan | null;
+}
+
+function Setting({ wrong, plan }: SettingOf) {
     const t = text.value;
     const last = results.value.one[0];
     const refused = last?.is === 'failed' && isField(last.failure.field) ? last.failure : null;
+    const says = (field: Field): string => {
+        const reason = wrong?.[field];
+        return reason !== undefined ? t.wrong[reason] : refused?.field === field ? refused.message : '';
+    };
     return (
         <section>
             <h2>{t.title}</h2>
@@ -49,14 +58,12 @@ function Setting({ wrong, plan }: { readonly wrong: Partial<Record<Field, Wrong>
             >
                 <div class="row">
                     {(Object.keys(FORM_DEFAULT) as Field[]).map((field) => (
-                        <Entry
-                            key={field}
-                            field={field}
-                            says={wrong?.[field] === undefined ? (refused?.field === field ? refused.message : '') : t.wrong[wrong[field]]}
-                        />
+                        <Entry key={field} field={field} says={says(field)} />
                     ))}
                     <Choice name="strategy" label={t.strategy} chosen={chosen} />
-                    <button class="primary" type="submit" data-test="attack" disabled={!isReady(plan)}>{t.attack}</button>
+                    <button class="primary" type="submit" data-test="attack" disabled={!isReady(plan)}>
+                        {t.attack}
+                    </button>
                 </div>
                 <About name={chosen.value} />
             </form>
@@ -92,14 +99,26 @@ function Entry({ field, says }: { readonly field: Field; readonly says: string }
     );
 }
 
-function Choice({ name, label, chosen }: { readonly name: string; readonly label: string; readonly chosen: { value: string } }) {
+interface ChoiceOf {
+    readonly name: string;
+    readonly label: string;
+    readonly chosen: Signal<string>;
+}
+
+function Choice({ name, label, chosen }: ChoiceOf) {
+    const promised = (strategy: Strategy): string =>
+        strategy.available ? guarantees.value[strategy.guarantee] : text.value.unavailable;
     return (
         <label class="field">
             <span>{label}</span>
-            <select data-test={name} value={chosen.value} onChange={(event) => (chosen.value = event.currentTarget.value)}>
+            <select
+                data-test={name}
+                value={chosen.value}
+                onChange={(event) => (chosen.value = event.currentTarget.value)}
+            >
                 {strategies.value.map((strategy) => (
                     <option key={strategy.name} value={strategy.name} disabled={!strategy.available}>
-                        {strategy.name} — {strategy.available ? guarantees.value[strategy.guarantee] : text.value.unavailable}
+                        {strategy.name} — {promised(strategy)}
                     </option>
                 ))}
             </select>
@@ -119,10 +138,15 @@ function About({ name }: { readonly name: string }) {
     );
 }
 
+/** The sign and the color of the two extremes; what lies between is a warning. */
+const SIGNS: Partial<Record<Guarantee, readonly [sign: string, kind: string]>> = {
+    [Guarantee.ALWAYS]: ['✓', 'kept'],
+    [Guarantee.LOSES_UPDATES]: ['✗', 'lost'],
+};
+
 /** What a strategy promises, by sign and word. */
 function Promised({ strategy }: { readonly strategy: Strategy }) {
-    const sign = strategy.guarantee === Guarantee.ALWAYS ? '✓' : strategy.guarantee === Guarantee.LOSES_UPDATES ? '✗' : '△';
-    const kind = strategy.guarantee === Guarantee.ALWAYS ? 'kept' : strategy.guarantee === Guarantee.LOSES_UPDATES ? 'lost' : 'warn';
+    const [sign, kind] = SIGNS[strategy.guarantee] ?? ['△', 'warn'];
     return <strong class={kind} data-test="guarantee">{sign} {guarantees.value[strategy.guarantee]}</strong>;
 }
 
@@ -153,13 +177,15 @@ function Under({ show }: { readonly show: Show }) {
     const t = text.value;
     const progress = now.progress;
     const userId = progress?.userId ?? 0n;
+    const said =
+        progress === null
+            ? t.beginning
+            : t.acknowledged(`${progress.acknowledged}`, `${progress.done}`, `${progress.total}`);
     return (
         <div class="under" data-test="progress">
             <p>
                 {t.running(now.strategy, now.number, now.of)}:{' '}
-                <span data-test="acknowledged">
-                    {progress === null ? t.beginning : t.acknowledged(`${progress.acknowledged}`, `${progress.done}`, `${progress.total}`)}
-                </span>
+                <span data-test="acknowledged">{said}</span>
                 {userId > 0n && <> · <a href={linkTo('lanes', { user: `${userId}` })}>{t.watch}</a></>}
             </p>
             <progress

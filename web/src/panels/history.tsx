@@ -64,7 +64,12 @@ function Account({ user }: { readonly user: string }) {
     const journal = following.journal.value;
     const grown = useComputed(() => tree(following.journal.value.entries)).value;
     if (journal.failure !== null) {
-        return <p class="failure" role="alert">{`${journal.failure.reason} ${journal.failure.message}`}</p>;
+        return (
+            <div class="failure" role="alert">
+                <p>{`${journal.failure.reason} ${journal.failure.message}`}</p>
+                <button type="button" onClick={() => void following.begin()}>{text.value.again}</button>
+            </div>
+        );
     }
     if (grown.rows.length === 0) {
         return <p class="hint">{text.value.loading}</p>;

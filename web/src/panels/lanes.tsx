@@ -43,9 +43,11 @@ export function Lanes() {
     useEffect(watch, []);
     useEffect(() => {
         const onKey = (event: KeyboardEvent): void => {
-            const isTyping = event.target instanceof Element && event.target.closest('input, select, textarea, button, a');
             const act = KEYS[event.key];
-            if (act !== undefined && isTyping === null && !event.ctrlKey && !event.metaKey && !event.altKey) {
+            // What is typed is the field's, and a button has the space bar for itself.
+            const taken = event.key === ' ' ? 'input, select, textarea, button, a' : 'input, select, textarea';
+            const isTaken = event.target instanceof Element && event.target.closest(taken) !== null;
+            if (act !== undefined && !isTaken && !event.ctrlKey && !event.metaKey && !event.altKey) {
                 event.preventDefault();
                 act();
             }

@@ -55,7 +55,11 @@ function Row({ ended }: { readonly ended: Ended }) {
             <tr data-test="compared" data-strategy={ended.strategy}>
                 <td><code>{ended.strategy}</code></td>
                 <td colSpan={8}>
-                    {ended.is === 'failed' ? <Trouble failure={ended.failure} /> : text.value.stopped(`${ended.progress?.acknowledged ?? 0}`)}
+                    {ended.is === 'failed' ? (
+                        <Trouble failure={ended.failure} />
+                    ) : (
+                        text.value.stopped(`${ended.progress?.acknowledged ?? 0}`)
+                    )}
                 </td>
             </tr>
         );
@@ -93,7 +97,11 @@ function chart(judged: readonly AttackResult[]): EChartsCoreOption {
     return {
         color: [color('--accent'), color('--warn')],
         grid: { left: 16, right: 16, top: 64, bottom: 8, containLabel: true },
-        xAxis: { type: 'category', data: names, axisLabel: { interval: 0, rotate: names.length > 5 ? 25 : 0, color: color('--text') } },
+        xAxis: {
+            type: 'category',
+            data: names,
+            axisLabel: { interval: 0, rotate: names.length > 5 ? 25 : 0, color: color('--text') },
+        },
         yAxis: [axis(t.perSecond(t.throughput), throughput, true), axis('p99, ms', p99, false)],
         series: [
             { name: t.throughput, type: 'bar', data: throughput },

@@ -27,7 +27,13 @@ export interface Plan {
 }
 
 /** What is wrong with a field. */
-export type Wrong = 'not-an-amount' | 'not-positive' | 'negative' | 'not-a-count' | 'too-many-workers' | 'too-many-operations';
+export type Wrong =
+    | 'not-an-amount'
+    | 'not-positive'
+    | 'negative'
+    | 'not-a-count'
+    | 'too-many-workers'
+    | 'too-many-operations';
 
 /** The plan, or what is wrong by field. */
 export type Understood =
@@ -64,7 +70,8 @@ export function understand(form: Form): Understood {
     } else if (workers !== null && workers * deductions > OPERATIONS_MOST) {
         wrong.deductions = 'too-many-operations';
     }
-    if (opening === null || amount === null || workers === null || deductions === null || Object.keys(wrong).length > 0) {
+    const isWrong = Object.keys(wrong).length > 0;
+    if (isWrong || opening === null || amount === null || workers === null || deductions === null) {
         return { wrong };
     }
     return { plan: { openingBalance: decimal(opening), workers, deductions, amount: decimal(amount) } };
@@ -76,7 +83,7 @@ export function isField(name: string | undefined): name is Field {
 }
 
 /** The same attack from a terminal. Nothing in it means anything to a shell but its own quotes. */
-export function commands(plan: Plan, strategy: string, host: string): { readonly loadgen: string; readonly grpcurl: string } {
+export function commands(plan: Plan, strategy: string, host: string): Record<'loadgen' | 'grpcurl', string> {
     const { openingBalance, workers, deductions, amount } = plan;
     const request = { strategy, workers, deductions, amount, opening_balance: openingBalance };
     const address = `${host}:50051`;

@@ -32,7 +32,8 @@ function Unjudged({ ended }: { readonly ended: Exclude<Ended, { is: 'judged' }> 
     return (
         <>
             <h3><code>{ended.strategy}</code></h3>
-            {ended.is === 'failed' ? <Trouble failure={ended.failure} /> : <p data-test="stopped">{text.value.stopped(done)}</p>}
+            {ended.is === 'stopped' && <p data-test="stopped">{text.value.stopped(done)}</p>}
+            {ended.is === 'failed' && <Trouble failure={ended.failure} />}
             {ended.is === 'failed' && ended.progress !== null && <p>{text.value.failedAt(done)}</p>}
         </>
     );
@@ -60,6 +61,7 @@ function Figures({ result, seen }: { readonly result: AttackResult; readonly see
     const t = text.value;
     const isLost = seen.verdict === 'LOST';
     const pairs = `${result.lostUpdatesTotal}`;
+    const isExplained = seen.addsUp === true && isLost && result.unattributed === '0.00';
     return (
         <dl class="figures">
             <div>
@@ -81,7 +83,7 @@ function Figures({ result, seen }: { readonly result: AttackResult; readonly see
                 <dt>{t.lost}</dt>
                 <dd class={isLost ? 'lost big' : 'kept'}>
                     <span data-test="lost">{result.lost}</span>
-                    {seen.addsUp === true && isLost && result.unattributed === '0.00' && <small>{t.addsUp(pairs)}</small>}
+                    {isExplained && <small>{t.addsUp(pairs)}</small>}
                     {seen.addsUp === false && <small>{t.apart}</small>}
                     {seen.addsUp === null && <small>{t.partly(seen.pairsSum, result.lostUpdates.length)}</small>}
                     {result.unattributed !== '0.00' && <small>{t.unattributed(result.unattributed)}</small>}
@@ -135,7 +137,10 @@ function Pairs({ pairs, leftOut }: { readonly pairs: readonly LostUpdate[]; read
                     {pairs.map((pair) => (
                         <tr key={`${pair.victimRequestId} ${pair.overwriterRequestId}`} data-test="pair">
                             <td>@{`${pair.victimVersion}`} <RequestId id={pair.victimRequestId} /></td>
-                            <td><span aria-hidden="true">→ </span>@{`${pair.overwriterVersion}`} <RequestId id={pair.overwriterRequestId} /></td>
+                            <td>
+                                <span aria-hidden="true">→ </span>
+                                @{`${pair.overwriterVersion}`} <RequestId id={pair.overwriterRequestId} />
+                            </td>
                             <td class="number lost">{pair.amount}</td>
                         </tr>
                     ))}

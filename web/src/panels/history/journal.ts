@@ -47,9 +47,9 @@ export class Following {
         clearTimeout(this.timer);
     }
 
-    /** Whether older entries may be asked for. */
+    /** Whether a page of older entries may be asked for. */
     get hasRoom(): boolean {
-        return this.state.value.entries.length < HELD_MOST;
+        return this.state.value.entries.length + PAGE <= HELD_MOST;
     }
 
     /** Asks for a page of older entries. */
@@ -60,7 +60,8 @@ export class Following {
         }
     }
 
-    private async begin(): Promise<void> {
+    /** Reads the newest page, and then what is written; again after a failure. */
+    async begin(): Promise<void> {
         await this.page('');
         if (this.ended.signal.aborted || this.state.value.failure !== null) {
             return;
@@ -82,8 +83,11 @@ export class Following {
         const { signal } = this.ended;
         try {
             const page = await accounts.listEntries({ userId: this.user, pageSize: PAGE, pageToken, order }, { signal });
-            const entries = [...page.entries.map(held).reverse(), ...this.state.value.entries];
-            this.state.value = { entries, olderToken: page.nextPageToken || null, failure: null, isLoading: false };
+            const [older, known] = [page.entries.map(held).reverse(), this.state.value.entries];
+            // What is held may have been cut while the page was on its way; then there would be a hole between the two.
+            const isNext = known.length === 0 || older.at(-1)?.version === (known[0]?.version ?? 0) - 1;
+            const grown = isNext ? { entries: [...older, ...known], olderToken: page.nextPageToken || null } : {};
+            this.state.value = { ...this.state.value, ...grown, failure: null, isLoading: false };
         } catch (error) {
             if (!isCancelled(error)) {
                 this.state.value = { ...this.state.value, isLoading: false, failure: failure(error) };

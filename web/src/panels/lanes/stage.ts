@@ -4,7 +4,7 @@ import { batch, computed, signal } from '@preact/signals';
 
 import { note } from '../../route';
 import { news, ring } from './feed';
-import { balances, band, placed, type Band, type Placed, type View } from './picture';
+import { balances, band, placed, type Band, type Moment, type Placed, type View } from './picture';
 import type { AccountEvents, Bar, Race } from './ring';
 
 /** The newest phases that the live picture shows: some ten operations, whose values can be read. */
@@ -16,16 +16,6 @@ export const RACES_MOST = 500;
 /** The least that can be seen at once: a microsecond, or two steps. */
 const NARROWEST = { time: 1_000, order: 2 };
 
-/** What is shown of an account, as it is at a moment. */
-export interface Shot {
-    readonly user: string;
-    readonly placed: Placed;
-    readonly races: readonly Race[];
-    readonly bands: readonly Band[];
-    readonly moments: ReturnType<typeof balances>;
-    /** The races there were. */
-    readonly counted: number;
-}
 
 /** The account that was asked for; "" for the one where something happens. */
 export const user = signal('');
@@ -36,10 +26,30 @@ export const race = signal<Race | null>(null);
 export const view = signal<View | null>(null);
 export const showsAll = signal(false);
 
-/** What was shown when the reader stopped; null while it is live. */
-const stopped = signal<{ readonly events: AccountEvents; readonly bars: readonly Bar[]; readonly races: readonly Race[] } | null>(
-    null,
-);
+/** What is held of an account at a moment. */
+interface Held {
+    readonly user: string;
+    /** The races there were. */
+    readonly counted: number;
+    readonly bars: readonly Bar[];
+    readonly races: readonly Race[];
+    readonly bands: readonly Band[];
+}
+
+/** What is shown of it. */
+export interface Shot extends Held {
+    readonly placed: Placed;
+    readonly moments: readonly Moment[];
+}
+
+function heldOf(events: AccountEvents): Held {
+    const races = events.races.all().slice(-RACES_MOST);
+    const bands = races.flatMap((race) => band(race, events) ?? []);
+    return { user: events.user, counted: events.counted, bars: events.bars.all(), races, bands };
+}
+
+/** What was held when the reader stopped; null while it is live. */
+const stopped = signal<Held | null>(null);
 export const isPaused = computed(() => stopped.value !== null);
 
 /** The account that is shown: the one asked for, or the one that raced last, or else the last one. */
@@ -59,22 +69,12 @@ function account(): AccountEvents | undefined {
 
 /** What there is to draw. */
 export const shot = computed<Shot | null>(() => {
-    // Read first: the picture follows the news, unless it was stopped.
-    const held = stopped.value;
-    const events = held?.events ?? (news.value >= 0 ? account() : undefined);
-    if (events === undefined) {
-        return null;
-    }
-    const bars = held?.bars ?? events.bars.all();
-    const races = (held?.races ?? events.races.all()).slice(-RACES_MOST);
-    return {
-        user: events.user,
-        placed: placed(bars, isOrder.value),
-        races,
-        bands: races.flatMap((race) => band(race, events) ?? []),
-        moments: balances(bars),
-        counted: events.counted,
-    };
+    // The picture follows the news, unless it was stopped.
+    const events = stopped.value === null && news.value >= 0 ? account() : undefined;
+    const held = stopped.value ?? (events && heldOf(events));
+    return held === undefined
+        ? null
+        : { ...held, placed: placed(held.bars, isOrder.value), moments: balances(held.bars) };
 });
 
 /** What is seen of it. */
@@ -98,7 +98,7 @@ export function pause(stop: boolean): void {
     }
     batch(() => {
         view.value = stop ? seen.value : null;
-        stopped.value = events === undefined ? null : { events, bars: events.bars.all(), races: events.races.all() };
+        stopped.value = events === undefined ? null : heldOf(events);
     });
 }
 
