@@ -142,6 +142,7 @@ test('all strategies compared: none loses, and no other that says it never does'
     await tab.part('compare-all').click();
     const rows = tab.part('compared');
     await expect.poll(() => rows.locator('[data-verdict]').count(), { timeout: 60_000 }).toBeGreaterThan(7);
+    await expect.poll(() => tab.part('stop').count()).toBe(0);
     const lossy = rows.filter({ has: tab.page.locator('[data-verdict="LOST"]') });
     expect(await lossy.count()).toBe(1);
     expect(await lossy.getAttribute('data-strategy')).toBe('none');

@@ -33,13 +33,15 @@ test('Monitor shows the rates of a load, and holds still where the reader stops'
         await expect.poll(() => figure(tab, 'monitor-qps')).toBeGreaterThan((RATE * 2) / 3);
         await expect.poll(() => figure(tab, 'monitor-p99')).toBeGreaterThan(0);
         expect(load.trouble).toBeNull();
+        // Enough of them to make a line.
+        const slider = tab.part('monitor-slider');
+        await expect.poll(async () => Number(await slider.getAttribute('max'))).toBeGreaterThan(9);
         await tab.picture('monitor');
 
         await tab.part('monitor-pause').click();
         const [when, balance] = [await tab.text('monitor-when'), await tab.text('monitor-balance')];
         const written = (await journalOf(server, userId)).length;
         // Time goes on, and the moment that is looked at does not.
-        const slider = tab.part('monitor-slider');
         const last = Number(await slider.getAttribute('max'));
         await expect.poll(async () => Number(await slider.getAttribute('max'))).toBeGreaterThan(last + 1);
         expect((await journalOf(server, userId)).length).toBeGreaterThan(written);
