@@ -1,10 +1,9 @@
 // The panel Duel: real operations on one account, stepped through by the reader. Owns its layout, the keys and the
 // pace; the run itself is run.ts's.
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 
-import type { Strategy } from '../generated/zbl/v1/account_service_pb';
 import { place } from '../route';
-import { accounts, failure, token } from '../service';
+import { strategies, useStrategies } from '../strategies';
 import './duel/duel.css';
 import { Code } from './duel/code';
 import { optionsOf } from './duel/options';
@@ -30,7 +29,7 @@ import { nextOf } from './duel/view';
 import { text } from './duel/words';
 
 export function Duel() {
-    const strategies = useStrategies();
+    useStrategies();
     useAddress();
     useKeys();
     usePace();
@@ -41,7 +40,7 @@ export function Duel() {
             <section>
                 <h2>{text.value.title}</h2>
                 <p class="hint">{text.value.hint}</p>
-                <Setup strategies={strategies} />
+                <Setup strategies={strategies.value} />
                 <Findings />
                 {problem.value !== null && (
                     <p class="failure" role="alert" data-test="duel-problem">
@@ -60,7 +59,7 @@ export function Duel() {
                     {now?.result != null && <Ending now={now} result={now.result} />}
                     {now !== null && <Transcript now={now} />}
                 </div>
-                <Code now={now} strategies={strategies.map((strategy) => strategy.name)} />
+                <Code now={now} strategies={strategies.value.map((strategy) => strategy.name)} />
             </div>
         </div>
     );
@@ -84,24 +83,6 @@ function Findings() {
             {all ? `✓ ${text.value.all(played)}` : text.value.sample(played)}
         </p>
     );
-}
-
-/** The server's strategies; none before it has answered. */
-function useStrategies(): readonly Strategy[] {
-    const [strategies, setStrategies] = useState<readonly Strategy[]>([]);
-    useEffect(() => {
-        const end = new AbortController();
-        accounts.listStrategies({}, { signal: end.signal }).then(
-            (answer) => setStrategies(answer.strategies),
-            (error: unknown) => {
-                if (!end.signal.aborted) {
-                    problem.value = failure(error);
-                }
-            },
-        );
-        return () => end.abort();
-    }, [token.value]);
-    return strategies;
 }
 
 /** Follows the address to another duel, and lets the operations go when the reader leaves. */
