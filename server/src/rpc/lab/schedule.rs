@@ -353,6 +353,10 @@ pub(super) fn failed(error: explore::Error) -> Error {
         error @ (explore::Error::NotPossible { .. } | explore::Error::Endless { .. }) => {
             invalid("schedule", error.to_string())
         }
+        // Others write to the same database: the projector of this server is enough, with three operations.
+        error @ (explore::Error::NotDeterministic { .. }
+        | explore::Error::Restless { .. }
+        | explore::Error::Deadlocked { .. }) => Error::Overloaded(error.to_string()),
         error => Error::Bug(error.to_string()),
     }
 }
