@@ -63,7 +63,11 @@ pub(crate) struct Accounts {
 impl Database {
     /// Starts a private server.
     pub(crate) fn private() -> Result<Self, Failure> {
-        let server = MariaDb::start_with(&OPTIONS)?;
+        Self::started(&OPTIONS)
+    }
+
+    fn started(options: &'static [&'static str]) -> Result<Self, Failure> {
+        let server = MariaDb::start_with(options)?;
         server.create_database(NAME)?;
         let url = server.url(NAME);
         Ok(Self { description: Description::of(&url, true)?, url, private: Some(Rc::new(server)) })

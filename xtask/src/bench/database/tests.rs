@@ -13,9 +13,14 @@ fn tables() -> String {
     migrations.iter().map(|migration| fs::read_to_string(migration.join("up.sql")).unwrap()).collect()
 }
 
+/// A private server with the small logs of a test: three with those of a bench take more than 1.5 GB of disk.
+fn small() -> Database {
+    Database::started(&[]).unwrap()
+}
+
 #[test]
 fn seeded_accounts_are_as_the_service_opens_them() {
-    let database = Database::private().unwrap();
+    let database = small();
     query(database.url(), &tables()).unwrap();
     let count = SEEDED_AT_ONCE + 3;
     database.seed(Accounts { first: 5_000, count }, "100000000.00").unwrap();
@@ -45,7 +50,7 @@ fn a_private_database_tells_what_it_is_and_keeps_every_commit() {
 
 #[test]
 fn a_twin_is_another_database_on_the_same_server() {
-    let database = Database::private().unwrap();
+    let database = small();
     let twin = database.twin().unwrap();
     assert_eq!(twin.pid(), database.pid());
     query(database.url(), "CREATE TABLE here (id INT)").unwrap();
