@@ -52,6 +52,7 @@ use crate::{
     outbox::{self, Outbox, Relay},
     port::{self, BackDoor, Connection},
     projector::{Patience, Projector},
+    quiet::Quiet,
     reconcile::Reconciler,
     rpc::{self, AccountRpc, Handlers, LabRpc, MESSAGE_MOST, Premises, QueueRpc, ReportRpc, Watch},
     store, strategy,
@@ -202,11 +203,13 @@ impl App {
         let worker = self.config.worker.then(|| self.worker()).transpose()?;
         let gauge = depth::Gauge::of(&self.outbox);
         let hands = worker.as_ref().map(Worker::hands);
+        let quiet = Quiet::default();
         let background = Background {
             finding: reconciler.as_ref().map(Reconciler::finding),
             progress: projector.as_ref().map(Projector::progress),
             depth: gauge.as_ref().map(depth::Gauge::seen),
             hands: hands.clone(),
+            quiet: quiet.clone(),
         };
         let handlers = self.handlers(bound, back_door, background, &stopping);
         let mut routes = routes(&handlers)?;
@@ -249,10 +252,10 @@ impl App {
                 Ok(())
             } => served,
             () = http::count() => Ok(()),
-            () = reconcile(reconciler, self.config.reconcile_every) => Ok(()),
-            () = project(projector, self.config.project_every) => Ok(()),
+            () = reconcile(reconciler, self.config.reconcile_every, quiet.clone()) => Ok(()),
+            () = project(projector, self.config.project_every, quiet.clone()) => Ok(()),
             () = look(gauge) => Ok(()),
-            () = relay(Relay::of(&self.outbox, outbox::Patience::default())) => Ok(()),
+            () = relay(Relay::of(&self.outbox, outbox::Patience::default()), quiet) => Ok(()),
             () = overdue(stopping, grace) => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -340,6 +343,7 @@ impl App {
             progress: background.progress,
             depth: background.depth.clone(),
             hands: background.hands,
+            quiet: background.quiet,
             stopping: stopping.clone(),
         };
         Handlers {

@@ -78,6 +78,7 @@ pub struct Ledger {
     rebuilding: Semaphore,
     acknowledged: AtomicU64,
     attempts: AtomicU64,
+    begun: AtomicU64,
 }
 
 /// What the ledger has done since it was made.
@@ -124,6 +125,7 @@ impl Ledger {
             rebuilding: Semaphore::new(rebuild::AT_A_TIME),
             acknowledged: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
         }
     }
 
@@ -175,6 +177,11 @@ impl Ledger {
             acknowledged: self.acknowledged.load(Ordering::Relaxed),
             attempts: self.attempts.load(Ordering::Relaxed),
         }
+    }
+
+    /// How many changes have begun since it was made, whatever became of them.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// How many operations wait for a lock right now, in this process, in Redis and in the database: for the lab.
@@ -284,6 +291,7 @@ impl Ledger {
         let Ok(room) = Arc::clone(&self.in_flight).try_acquire_owned() else {
             return Err(Error::Overloaded(format!("{} changes are in flight already", self.limits.max_in_flight)));
         };
+        self.begun.fetch_add(1, Ordering::Relaxed);
         let work = work(Arc::clone(self));
         let (answer, answered) = oneshot::channel();
         tokio::spawn(Call::inherited(async move {

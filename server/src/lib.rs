@@ -33,6 +33,7 @@ mod port;
 pub mod project;
 pub mod projector;
 pub mod queue;
+pub mod quiet;
 pub mod reconcile;
 pub mod reload;
 pub mod report;

@@ -10,6 +10,7 @@ use crate::{
     app,
     config::Config,
     projector::{Patience, Progress, Projector},
+    quiet::Quiet,
     store::{self, reports::Projection},
 };
 
@@ -142,7 +143,7 @@ impl Arguments {
             }
         };
         tokio::select! {
-            () = projector.run(every) => Ok(()),
+            () = projector.run(every, Quiet::default()) => Ok(()),
             () = asked => Ok(()),
             told = tell => told,
         }

@@ -27,9 +27,12 @@ use self::{
     step::{Found, Outcome},
     tail::{HOLE_AGE, Tail},
 };
-use crate::store::{
-    Result,
-    reports::{GenerationState, Projection, Projections, Swept},
+use crate::{
+    quiet::Quiet,
+    store::{
+        Result,
+        reports::{GenerationState, Projection, Projections, Swept},
+    },
 };
 
 /// Entries read by `seq` at a time: some 100 kB, and tens of milliseconds to project. SQLite takes a condition of up to a thousand
@@ -161,12 +164,14 @@ impl Projector {
     }
 
     /// Projects for as long as it is polled.
-    pub async fn run(mut self, every: Duration) {
+    pub async fn run(mut self, every: Duration, quiet: Quiet) {
         metrics::counter!("projector_entries_total").increment(0);
         let mut wait = every;
         loop {
+            let turn = quiet.tick().await;
             let began = Instant::now();
             let ticked = self.tick().await;
+            drop(turn);
             // None is counted as well, so that the first is seen as one more.
             metrics::counter!("projector_failures_total").increment(ticked.is_err().into());
             wait = match ticked {

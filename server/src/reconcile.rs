@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::{
     account::{Entry, Money, State},
+    quiet::Quiet,
     store::{Result, Store},
 };
 
@@ -122,12 +123,14 @@ impl Reconciler {
     }
 
     /// Reconciles for as long as it is polled.
-    pub async fn run(mut self, every: Duration) {
+    pub async fn run(mut self, every: Duration, quiet: Quiet) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            let turn = quiet.tick().await;
             let failed = self.tick().await.err();
+            drop(turn);
             // None is counted as well, so that the first is seen as one more.
             metrics::counter!("reconciliation_failures_total").increment(failed.is_some().into());
             if let Some(error) = failed {

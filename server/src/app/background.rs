@@ -9,6 +9,7 @@ use crate::{
     depth::{self, Depth},
     outbox::Relay,
     projector::{Progress, Projector},
+    quiet::Quiet,
     reconcile::{Finding, Reconciler},
     worker::{Hands, Worker},
 };
@@ -19,28 +20,30 @@ pub(super) struct Background {
     pub(super) progress: Option<watch::Receiver<Progress>>,
     pub(super) depth: Option<watch::Receiver<Depth>>,
     pub(super) hands: Option<Hands>,
+    /// What makes it rest.
+    pub(super) quiet: Quiet,
 }
 
 /// Projects.
-pub(super) async fn project(projector: Option<Projector>, every: Duration) {
+pub(super) async fn project(projector: Option<Projector>, every: Duration, quiet: Quiet) {
     match projector {
-        Some(projector) => projector.run(every).await,
+        Some(projector) => projector.run(every, quiet).await,
         None => pending().await,
     }
 }
 
 /// Relays.
-pub(super) async fn relay(relay: Option<Relay>) {
+pub(super) async fn relay(relay: Option<Relay>, quiet: Quiet) {
     match relay {
-        Some(relay) => relay.run().await,
+        Some(relay) => relay.run(quiet).await,
         None => pending().await,
     }
 }
 
 /// Reconciles.
-pub(super) async fn reconcile(reconciler: Option<Reconciler>, every: Duration) {
+pub(super) async fn reconcile(reconciler: Option<Reconciler>, every: Duration, quiet: Quiet) {
     match reconciler {
-        Some(reconciler) => reconciler.run(every).await,
+        Some(reconciler) => reconciler.run(every, quiet).await,
         None => pending().await,
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     outbox::{self, Relay},
     port,
     queue::{LinkState, Pause},
+    quiet::Quiet,
     rpc,
     timeline::Timeline,
     tls::{Certificates, Protocols},
@@ -86,7 +87,7 @@ pub async fn work(
         () = done => {}
         served = http => served?,
         () = http::count() => {}
-        () = relay(Relay::of(&outbox, outbox::Patience::default())) => {}
+        () = relay(Relay::of(&outbox, outbox::Patience::default()), Quiet::default()) => {}
         () = look(depth::Gauge::of(&outbox)) => {}
         () = connected => {}
     }

@@ -99,6 +99,8 @@ impl Play {
     /// # Errors
     /// [`Error`]; the database's, or [`Error::Restless`].
     pub async fn begin(stage: &Stage, scene: &Scene) -> Result<Self, Error> {
+        // The opening, and each operation.
+        stage.count(1 + scene.parts.len() as u64);
         let user_id = stage.ledger_of(0).open(0, scene.opening, Uuid::new_v4()).await?.user_id;
         let began = stage.timeline().newest();
         let points: Vec<Point> = match scene.crashes {

@@ -1,6 +1,12 @@
 //! Where schedules are played: the instances over one database, and what is needed to see that operations are at rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{Error, Part, Scene};
 use crate::{
@@ -29,6 +35,10 @@ const LINKS_LEAST: u32 = 8;
 pub struct Stage {
     ledgers: Vec<Arc<Ledger>>,
     gates: Arc<Gates>,
+    /// The changes that had been begun when the stage was made.
+    before: u64,
+    /// Those that plays have begun since.
+    own: Arc<AtomicU64>,
 }
 
 impl Stage {
@@ -55,13 +65,29 @@ impl Stage {
         for _ in 0..instances {
             ledgers.push(app::ledger(&config, Arc::clone(&timeline), Some(Arc::clone(&gates))).await?);
         }
-        Ok(Self { ledgers, gates })
+        Ok(Self::of(ledgers, gates))
     }
 
     /// A stage on a service that runs already; `None` when it has no gates.
     pub fn on(ledger: &Arc<Ledger>) -> Option<Self> {
         let gates = Arc::clone(ledger.bench().gates.as_ref()?);
-        Some(Self { ledgers: vec![Arc::clone(ledger)], gates })
+        Some(Self::of(vec![Arc::clone(ledger)], gates))
+    }
+
+    fn of(ledgers: Vec<Arc<Ledger>>, gates: Arc<Gates>) -> Self {
+        let before = begun(&ledgers);
+        Self { ledgers, gates, before, own: Arc::default() }
+    }
+
+    /// How many changes others have begun here since the stage was made; told when no play is under way, and where none
+    /// was crashed: to ask for a fate is a change as well.
+    pub fn others(&self) -> u64 {
+        begun(&self.ledgers).saturating_sub(self.before + self.own.load(Ordering::Relaxed))
+    }
+
+    /// Counts changes that a play begins.
+    pub(super) fn count(&self, changes: u64) {
+        self.own.fetch_add(changes, Ordering::Relaxed);
     }
 
     /// Why a scene cannot be played here: what one of its strategies lacks.
@@ -113,4 +139,9 @@ impl Stage {
         let own: usize = self.ledgers.iter().map(|ledger| ledger.bench().store.pool().open).sum();
         Ok(i64::try_from(links).unwrap_or(i64::MAX) - i64::try_from(own).unwrap_or(i64::MAX))
     }
+}
+
+/// The changes that were ever begun on these instances.
+fn begun(ledgers: &[Arc<Ledger>]) -> u64 {
+    ledgers.iter().map(|ledger| ledger.begun()).sum()
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::Outbox;
 use crate::{
     queue::{Destination, LinkState, Message, Published, Queue},
+    quiet::Quiet,
     store::{
         Result,
         outbox::{Key, Outgoing},
@@ -93,12 +94,15 @@ impl Relay {
     }
 
     /// Relays for as long as it is polled. Dropped, it leaves nothing behind but claims, which run out.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, quiet: Quiet) {
         metrics::counter!("outbox_relayed_total").increment(0);
         let mut wait = EVERY;
         loop {
+            let turn = quiet.tick().await;
             let began = Instant::now();
-            wait = match self.tick().await {
+            let ticked = self.tick().await;
+            drop(turn);
+            wait = match ticked {
                 // As much rest as work: calls come first.
                 Ok(Pace::Behind) => began.elapsed().min(EVERY),
                 Ok(Pace::CaughtUp) => EVERY,

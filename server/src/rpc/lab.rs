@@ -30,6 +30,7 @@ use crate::{
     limit::Limits,
     port::BackDoor,
     projector::Progress,
+    quiet::Quiet,
     reconcile::Finding,
     worker::Hands,
 };
@@ -66,6 +67,8 @@ pub struct Premises {
     pub depth: Option<watch::Receiver<Depth>>,
     /// What the worker here has in hand; `None` where there is none.
     pub hands: Option<Hands>,
+    /// Makes what goes on in the background rest.
+    pub quiet: Quiet,
     /// Becomes true when the server is to stop; streams end then.
     pub stopping: watch::Receiver<bool>,
 }
@@ -189,7 +192,7 @@ impl LabService for LabRpc {
         request: Request<v1::RunScheduleRequest>,
     ) -> Result<Response<Self::RunScheduleStream>, Status> {
         let lab = &self.lab;
-        let events = schedule::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        let events = schedule::start(lab, request.get_ref()).await.map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -209,7 +212,7 @@ impl LabService for LabRpc {
         request: Request<v1::FindScheduleRequest>,
     ) -> Result<Response<Self::FindScheduleStream>, Status> {
         let lab = &self.lab;
-        let events = find::start(lab, request.get_ref()).map_err(|error| status(&error))?;
+        let events = find::start(lab, request.get_ref()).await.map_err(|error| status(&error))?;
         Ok(Response::new(Box::pin(events)))
     }
 

@@ -2,8 +2,8 @@
 
 use tonic::{Code, Streaming};
 use zbl_proto::v1::{
-    FindExhausted, FindScheduleRequest, FindScheduleResponse, RunAttackRequest, RunScheduleRequest, ScheduleResult,
-    Verdict, find_schedule_response::Event, run_schedule_response,
+    FindExhausted, FindScheduleRequest, FindScheduleResponse, GetStatusRequest, RunAttackRequest, RunScheduleRequest,
+    ScheduleResult, Verdict, find_schedule_response::Event, run_schedule_response,
 };
 
 use crate::app::{Database, Served, until};
@@ -68,6 +68,45 @@ async fn where_nothing_is_lost_all_of_them_were_played() {
     let fewer = FindScheduleRequest { limit: 1, ..of(&["optimistic"]) };
     let (sampled, _) = end(&mut find(&served, fewer).await).await;
     assert_eq!(sampled, Event::Exhausted(FindExhausted { played: 1, all: false }));
+}
+
+/// What the server itself writes in the background would move what waits and what does not: it rests meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_background_rests_while_the_lab_is_played_in() {
+    for database in Database::each() {
+        let served = Served::start(&database.url, &["--project-every=1ms", "--reconcile-every=1ms"]).await;
+        let three = FindScheduleRequest { operations: 3, limit: 10_000, ..of(&["pessimistic"]) };
+        let (end, _) = end(&mut find(&served, three).await).await;
+        assert!(matches!(end, Event::Exhausted(FindExhausted { all: true, .. })), "{}: {end:?}", database.url);
+        until("the reports are kept up again", async || {
+            let status = served.lab().get_status(GetStatusRequest {}).await.unwrap().into_inner().status.unwrap();
+            status.projection.is_some_and(|projection| projection.behind == 0)
+        })
+        .await;
+    }
+}
+
+/// Others may use the service meanwhile; what was seen may then be the work of theirs, and is not called all there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_beside_others_is_not_called_whole() {
+    let served = Served::start(&Database::sqlite().url, &[]).await;
+    let three = FindScheduleRequest { operations: 3, limit: 10_000, ..of(&["pessimistic"]) };
+    let mut search = find(&served, three).await;
+    let first = search.message().await.unwrap().unwrap().event.unwrap();
+    assert!(matches!(first, Event::Progress(_)), "{first:?}");
+    served.bench.account("10.00").await;
+    let (end, _) = end(&mut search).await;
+    assert!(matches!(end, Event::Exhausted(FindExhausted { all: false, .. })), "{end:?}");
+}
+
+/// What is played before it is known that there are too many was played, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_never_goes_back() {
+    let served = Served::start(&Database::sqlite().url, &[]).await;
+    let sampled = FindScheduleRequest { operations: 3, limit: 200, ..of(&["optimistic"]) };
+    let (end, told) = end(&mut find(&served, sampled).await).await;
+    assert_eq!(end, Event::Exhausted(FindExhausted { played: 200, all: false }));
+    assert!(told.is_sorted() && told.last().is_some_and(|last| *last > 200), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

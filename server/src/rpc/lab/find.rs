@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -43,10 +42,10 @@ struct Search {
 }
 
 /// Begins a search and returns how it goes.
-pub(super) fn start(
+pub(super) async fn start(
     lab: &Arc<Lab>,
     request: &v1::FindScheduleRequest,
-) -> Result<impl Stream<Item = Result<v1::FindScheduleResponse, Status>> + Send + use<>, Error> {
+) -> Result<ReceiverStream<Result<v1::FindScheduleResponse, Status>>, Error> {
     let v1::FindScheduleRequest { strategies, amounts, opening_balance, operations, limit } = request;
     let limit = match usize::try_from(*limit) {
         Ok(0) => LIMIT_DEFAULT,
@@ -55,7 +54,7 @@ pub(super) fn start(
     };
     let asked = Asked { strategies, amounts, opening_balance, operations: *operations, crashes: Crashes::Never };
     let scene = scene(&lab.premises.ledger, &asked)?;
-    let place = place(lab)?;
+    let place = place(lab).await?;
     let (told, events) = mpsc::channel(EVENTS_WAITING);
     let search = Search { place, scene, limit, told };
     tokio::spawn(search.run(lab.premises.stopping.clone()));
@@ -77,12 +76,13 @@ impl Search {
     }
 
     async fn search(&self) -> Result<Event, Error> {
-        let (mut played, mut losing) = (0_i64, None);
+        let (mut seen, mut played, mut losing) = (0_i64, 0_i64, None);
         let (began, mut told_at) = (Instant::now(), Instant::now());
         let bounds = Bounds { limit: self.limit, seed: SEED };
         let explored = explore::explore(&self.place.stage, &self.scene, bounds, |found| {
             match found {
                 Found::Outcome(outcome) => {
+                    seen += 1;
                     played += 1;
                     losing = outcome.is_losing().then_some(outcome);
                 }
@@ -92,7 +92,7 @@ impl Search {
             if told_at.elapsed() >= PROGRESS_INTERVAL {
                 told_at = Instant::now();
                 // A slow reader is told less.
-                let _ = self.told.try_send(Ok(message(Event::Progress(v1::FindProgress { played }))));
+                let _ = self.told.try_send(Ok(message(Event::Progress(v1::FindProgress { played: seen }))));
             }
             if losing.is_some() || began.elapsed() >= RUN_MOST { Onward::Stop } else { Onward::Continue }
         });
@@ -100,8 +100,10 @@ impl Search {
         Ok(match losing {
             Some(outcome) => Event::Found(result(&outcome, &self.scene)),
             None => {
-                // Schedules may also be missing because they did not go the same way twice.
-                let all = explored.coverage == Coverage::All && explored.given_up == 0;
+                // Schedules may also be missing because they did not go the same way twice, and what others did meanwhile
+                // may have held up an operation that would have gone on.
+                let is_alone = self.place.stage.others() == 0;
+                let all = explored.coverage == Coverage::All && explored.given_up == 0 && is_alone;
                 Event::Exhausted(v1::FindExhausted { played, all })
             }
         })

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use futures::Stream;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::timeout,
@@ -25,6 +24,7 @@ use crate::{
     explore::{self, Answer, Crashes, OPERATIONS_MOST, Outcome, Part, Play, Position, Scene, Schedule, Stage, Step},
     gate::Point,
     ledger::Ledger,
+    quiet::Kept,
     strategy::Row,
     timeline::Event,
 };
@@ -106,6 +106,8 @@ pub(super) struct Place {
     turn: Turn,
     /// An attack would be counted among the lock waits that tell who is blocked.
     _alone: OwnedSemaphorePermit,
+    /// So would what the server does in the background.
+    _quiet: Kept,
     /// Dropped, the run takes no steps.
     asked: mpsc::Receiver<Advance>,
 }
@@ -120,16 +122,16 @@ struct Run {
 }
 
 /// Begins a run and returns what happens in it.
-pub(super) fn start(
+pub(super) async fn start(
     lab: &Arc<Lab>,
     request: &v1::RunScheduleRequest,
-) -> Result<impl Stream<Item = Result<v1::RunScheduleResponse, Status>> + Send + use<>, Error> {
+) -> Result<ReceiverStream<Result<v1::RunScheduleResponse, Status>>, Error> {
     let schedule: Schedule = parsed("schedule", &request.schedule)?;
     let v1::RunScheduleRequest { strategies, amounts, opening_balance, operations, crashes, .. } = request;
     let crashes = if *crashes || schedule.has_crash_points() { Crashes::One } else { Crashes::Never };
     let asked = Asked { strategies, amounts, opening_balance, operations: *operations, crashes };
     let scene = scene(&lab.premises.ledger, &asked)?;
-    let place = place(lab)?;
+    let place = place(lab).await?;
     let (told, events) = mpsc::channel(EVENTS_WAITING);
     let run = Run { place, scene, schedule, told };
     tokio::spawn(run.play(lab.premises.stopping.clone()));
@@ -137,16 +139,18 @@ pub(super) fn start(
 }
 
 /// Takes the lab's place, for as long as what is returned lives.
-pub(super) fn place(lab: &Lab) -> Result<Place, Error> {
+pub(super) async fn place(lab: &Lab) -> Result<Place, Error> {
     let closed = || invalid("schedule", "this server holds no operations; start it with the lab open".to_owned());
-    let stage = Stage::on(&lab.premises.ledger).ok_or_else(closed)?;
     let (turn, asked) = lab.schedules.take()?;
     let attacked = |_| Error::Overloaded("an attack is under way; a schedule is played alone".to_owned());
     let alone = Arc::clone(&lab.attacks).try_acquire_owned().map_err(attacked)?;
+    let quiet = lab.premises.quiet.keep().await?;
+    // In this order a change that begins now is seen either in flight or among those of others.
+    let stage = Stage::on(&lab.premises.ledger).ok_or_else(closed)?;
     if lab.premises.ledger.in_flight() > 0 {
         return Err(Error::Overloaded("other changes are in flight; a schedule is played alone".to_owned()));
     }
-    Ok(Place { stage, turn, _alone: alone, asked })
+    Ok(Place { stage, turn, _alone: alone, _quiet: quiet, asked })
 }
 
 impl Run {

@@ -11,6 +11,7 @@ use zbl_server::{
     gate::{Point, Script},
     ledger::{Fate, Resolve},
     outbox::{Accepted, Pace},
+    quiet::Quiet,
     store::outbox::Standing,
 };
 
@@ -155,7 +156,7 @@ async fn several_relays_send_each_row_once_and_what_was_rolled_back_never() {
         execute(&database, &format!("BEGIN; {}; ROLLBACK", another_programs(&database, deduction(user_id))));
         execute(&database, &format!("BEGIN; {}; COMMIT", written.join("; ")));
         let relays = [scene.relay(), beside.relay(), scene.relay()];
-        let run = relays.map(|relay| tokio::spawn(relay.run()));
+        let run = relays.map(|relay| tokio::spawn(relay.run(Quiet::default())));
         until("all are sent", async || scene.in_state(&database, "SENT") == 60).await;
         scene.ready(60).await;
         for relay in run {

@@ -66,7 +66,8 @@ export const text = words({
             `None of the ${played} interleavings loses money. Those are all there are, so for these operations this is ` +
             'a proof, not a sample.',
         sample: (played: bigint) =>
-            `None of a sample of ${played} interleavings loses money. There are more of them, so this proves nothing.`,
+            `None of ${played} interleavings loses money, but this proves nothing: there are more of them, or others used ` +
+            'the server meanwhile.',
         keys: (keys: string) => `Keys: ${keys} take that side’s next step`,
         next: 'next',
         crash: (n: number) => `Crash ${n}`,
@@ -146,7 +147,8 @@ export const text = words({
         searching: (played: bigint) => `搜索中：已执行 ${played} 种交错……`,
         found: (lost: string) => `找到一个会丢失 ${lost} 的调度，已停在起点：可以单步执行，也可以播放。`,
         all: (played: bigint) => `全部 ${played} 种交错都不丢钱。所有可能的交错都已执行，因此对这几个操作而言，这是证明，而不是抽样。`,
-        sample: (played: bigint) => `抽样执行的 ${played} 种交错都没有丢钱。可能的交错不止这些，因此这不是证明。`,
+        sample: (played: bigint) =>
+            `已执行的 ${played} 种交错都没有丢钱，但这不是证明：可能的交错不止这些，或者期间有其他请求在使用服务器。`,
         keys: (keys: string) => `按键 ${keys}：让对应的操作走下一步`,
         next: '下一步',
         crash: (n: number) => `让 ${n} 崩溃`,
