@@ -84,6 +84,8 @@ pub struct App {
     certificates: Option<Certificates>,
     traces: Traces,
     started: Instant,
+    /// What goes on beside the calls rests by it.
+    quiet: Quiet,
 }
 
 /// Why the server does not run.
@@ -148,7 +150,16 @@ impl App {
         let timeline = Arc::new(Timeline::new(config.timeline_capacity));
         let Service { ledger, read_side, outbox } = parts::service(&config, timeline, gates).await?;
         let traces = parts::traces(&config)?;
-        let app = Self { traces, config, ledger, read_side, outbox, certificates, started: Instant::now() };
+        let app = Self {
+            traces,
+            config,
+            ledger,
+            read_side,
+            outbox,
+            certificates,
+            started: Instant::now(),
+            quiet: Quiet::default(),
+        };
         if app.config.demo_account {
             app.open_demo_account().await?;
         }
@@ -203,13 +214,11 @@ impl App {
         let worker = self.config.worker.then(|| self.worker()).transpose()?;
         let gauge = depth::Gauge::of(&self.outbox);
         let hands = worker.as_ref().map(Worker::hands);
-        let quiet = Quiet::default();
         let background = Background {
             finding: reconciler.as_ref().map(Reconciler::finding),
             progress: projector.as_ref().map(Projector::progress),
             depth: gauge.as_ref().map(depth::Gauge::seen),
             hands: hands.clone(),
-            quiet: quiet.clone(),
         };
         let handlers = self.handlers(bound, back_door, background, &stopping);
         let mut routes = routes(&handlers)?;
@@ -252,10 +261,10 @@ impl App {
                 Ok(())
             } => served,
             () = http::count() => Ok(()),
-            () = reconcile(reconciler, self.config.reconcile_every, quiet.clone()) => Ok(()),
-            () = project(projector, self.config.project_every, quiet.clone()) => Ok(()),
+            () = reconcile(reconciler, self.config.reconcile_every, self.quiet.clone()) => Ok(()),
+            () = project(projector, self.config.project_every, self.quiet.clone()) => Ok(()),
             () = look(gauge) => Ok(()),
-            () = relay(Relay::of(&self.outbox, outbox::Patience::default()), quiet) => Ok(()),
+            () = relay(self.relay(), self.quiet.clone()) => Ok(()),
             () = overdue(stopping, grace) => {
                 tracing::warn!(?grace, "calls were still in flight when the time to stop was over");
                 Ok(())
@@ -270,6 +279,11 @@ impl App {
     fn reconciler(&self) -> Option<Reconciler> {
         let is_wanted = !self.config.reconcile_every.is_zero();
         is_wanted.then(|| Reconciler::new(Arc::clone(&self.ledger.bench().store)))
+    }
+
+    /// What sends what was recorded and not sent, where there is a queue.
+    fn relay(&self) -> Option<Relay> {
+        Relay::of(&self.outbox, outbox::Patience::default())
     }
 
     /// What keeps the reports, where this server is to.
@@ -343,7 +357,7 @@ impl App {
             progress: background.progress,
             depth: background.depth.clone(),
             hands: background.hands,
-            quiet: background.quiet,
+            quiet: self.quiet.clone(),
             stopping: stopping.clone(),
         };
         Handlers {

@@ -20,8 +20,6 @@ pub(super) struct Background {
     pub(super) progress: Option<watch::Receiver<Progress>>,
     pub(super) depth: Option<watch::Receiver<Depth>>,
     pub(super) hands: Option<Hands>,
-    /// What makes it rest.
-    pub(super) quiet: Quiet,
 }
 
 /// Projects.
