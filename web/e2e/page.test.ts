@@ -54,6 +54,18 @@ test('every panel opens, in light and dark, in English and Chinese, and nothing 
     await tab.close();
 });
 
+test('the skip link goes to the panel that is open, and leaves the address alone', async () => {
+    const tab = await Tab.open(browser, server);
+    await tab.go('monitor?user=1');
+    await tab.page.locator('main#panel').waitFor();
+    const address = tab.page.url();
+    await tab.page.locator('a.skip').focus();
+    await tab.page.keyboard.press('Enter');
+    const focused = (): Promise<string | undefined> => tab.page.evaluate(() => document.activeElement?.id);
+    expect([await focused(), tab.page.url()]).toEqual(['panel', address]);
+    await tab.close();
+});
+
 /** Looks at each panel by its link. */
 async function everyPanel(tab: Tab): Promise<void> {
     for (const panel of PANELS) {

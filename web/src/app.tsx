@@ -47,6 +47,12 @@ function panelName(): PanelName {
     return NAMES.find((name) => name === place.value.panel) ?? 'attack';
 }
 
+/** Moves the focus past the header. The address stays: it names the panel, and what is seen in it. */
+function skip(event: Event): void {
+    event.preventDefault();
+    document.getElementById('panel')?.focus();
+}
+
 export function App() {
     const name = panelName();
     const title = text.value.panels[name];
@@ -56,7 +62,7 @@ export function App() {
     const Panel = PANELS[name];
     return (
         <>
-            <a class="skip" href="#panel">{text.value.skip}</a>
+            <a class="skip" href="#panel" onClick={skip}>{text.value.skip}</a>
             <header>
                 <div class="brand">
                     <strong>Zero Balance Loss</strong>

@@ -8,6 +8,9 @@ import { failure, isCancelled, token, type Failure } from './service';
 const PAUSE_FIRST_MS = 250;
 const PAUSE_MOST_MS = 5_000;
 
+/** Refusals that pass by themselves: the server has much to do, or its database is away. */
+const PASSING: ReadonlySet<string> = new Set(['RATE_LIMITED', 'OVERLOADED', 'CIRCUIT_OPEN', 'BACKEND_DOWN']);
+
 /** How a stream is. */
 export type LinkState =
     | { readonly is: 'opening' }
@@ -45,7 +48,8 @@ function tell(name: string, state: LinkState | undefined): void {
 
 /**
  * Opens a stream and hands on what comes, until the returned function is called. A stream that ends or breaks is opened
- * again; one that the server refuses (no token, bad request) is told as refused, and opened again with another token.
+ * again; one that the server refuses is told as refused, and opened again later where the reason passes, and else (no token,
+ * bad request) with another token.
  *
  * `open` is asked anew each time, so that it can resume where the last one stopped. Where a stream may be silent for long,
  * `opened`, given to the call as `onHeader`, tells that the server has answered.
@@ -80,14 +84,15 @@ async function keepOpen<T>(name: string, open: Open<T>, take: (message: T) => vo
             }
             why = failure(error);
         }
-        if (!why.away) {
+        const passes = PASSING.has(why.reason);
+        if (!why.away && !passes) {
             tell(name, { is: 'refused', failure: why });
             await anotherToken(end);
             continue;
         }
         // Half to the whole of the pause: pages that lost the same server do not come back all at once.
         const wait = pause * (0.5 + Math.random() / 2);
-        tell(name, { is: 'lost', failure: why, retryAt: Date.now() + wait });
+        tell(name, passes ? { is: 'refused', failure: why } : { is: 'lost', failure: why, retryAt: Date.now() + wait });
         await sleep(wait, end);
         pause = Math.min(pause * 2, PAUSE_MOST_MS);
     }

@@ -3,13 +3,17 @@ import { Code, ConnectError } from '@connectrpc/connect';
 import { signal } from '@preact/signals';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
+const REASONS: Partial<Record<Code, string>> = {
+    [Code.Unauthenticated]: 'UNAUTHENTICATED',
+    [Code.ResourceExhausted]: 'OVERLOADED',
+};
 const token = signal('');
 vi.mock('../src/service', () => ({
     token,
     failure: (error: ConnectError) => ({
-        reason: error.code === Code.Unauthenticated ? 'UNAUTHENTICATED' : '',
+        reason: REASONS[error.code] ?? '',
         message: error.rawMessage,
-        away: error.code !== Code.Unauthenticated,
+        away: REASONS[error.code] === undefined,
     }),
     isCancelled: (error: unknown) => ConnectError.from(error).code === Code.Canceled,
 }));
@@ -67,6 +71,18 @@ test('one that is refused waits for another token', async () => {
     token.value = 'secret';
     await vi.advanceTimersByTimeAsync(0);
     expect(opened).toBe(2);
+    end();
+    await vi.advanceTimersByTimeAsync(0);
+});
+
+test('one that is refused for what passes is asked for again, later each time', async () => {
+    const full = new ConnectError('too many watch', Code.ResourceExhausted);
+    let opened = 0;
+    const end = follow('crowded', (signal) => stream([], opened++ < 3 ? full : null, signal), () => undefined);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(connection.value).toMatchObject({ is: 'refused', failure: { reason: 'OVERLOADED' } });
+    await vi.advanceTimersByTimeAsync(10_000);
+    expect(opened).toBe(4);
     end();
     await vi.advanceTimersByTimeAsync(0);
 });

@@ -30,6 +30,7 @@ export interface Journal {
 export class Following {
     private readonly state = signal<Journal>({ entries: [], olderToken: null, failure: null, isLoading: true });
     private readonly ended = new AbortController();
+    private isFollowed = false;
     private waiting: Held[] = [];
     private timer: ReturnType<typeof setTimeout> | undefined;
 
@@ -60,12 +61,18 @@ export class Following {
         }
     }
 
-    /** Reads the newest page, and then what is written; again after a failure. */
+    /** Reads the newest page, and then what is written. After a failure again, where that was of older ones these. */
     async begin(): Promise<void> {
+        if (this.isFollowed) {
+            this.state.value = { ...this.state.value, failure: null };
+            await this.older();
+            return;
+        }
         await this.page('');
         if (this.ended.signal.aborted || this.state.value.failure !== null) {
             return;
         }
+        this.isFollowed = true;
         const stop = follow(
             'history',
             (signal, onHeader) => {
